@@ -1,0 +1,67 @@
+/**
+ * What a socket looks like to a connection.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * One end of a socket.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Address =
+  | { readonly _tag: "Tcp"; readonly host: string; readonly port: number }
+  | { readonly _tag: "Unix"; readonly path: string }
+
+/**
+ * A byte duplex with demand: the contract between a connection and whatever carries its bytes.
+ *
+ * **When to use**
+ *
+ * To carry WebSocket connections over something new. `@effect-ws/node` implements it for Node's sockets,
+ * `@effect-ws/test-kit` in memory.
+ *
+ * **Details**
+ *
+ * The calls are plain functions because a read must reach the reader without a hop; they never throw.
+ *
+ * - `start` is called once, first. Data flows from then on, until `pause`.
+ * - `pause` and `resume` govern `onData`; a few chunks may still arrive after `pause`. The end of the peer's data is told
+ *   only after all of it.
+ * - `write` returns true if the bytes were taken whole and the chunks may be overwritten; otherwise the transport goes on
+ *   reading them, `onDrain` tells when it is done, and no further `write` comes before that.
+ * - `end` sends what was written, then the end of our data. `destroy` drops everything at once.
+ * - `onClose` comes exactly once, last, on every path: after both ends, after `destroy`, after a failure.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Transport {
+  readonly peerAddress: Address | undefined
+  readonly localAddress: Address | undefined
+  readonly start: (handler: TransportHandler) => void
+  readonly pause: () => void
+  readonly resume: () => void
+  readonly write: (chunks: ReadonlyArray<Uint8Array>) => boolean
+  readonly end: () => void
+  readonly destroy: () => void
+}
+
+/**
+ * What a transport tells its connection.
+ *
+ * **Details**
+ *
+ * The bytes of `onData` are lent for the length of the call, and the connection may overwrite them. None of these
+ * functions throws.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TransportHandler {
+  readonly onData: (chunk: Uint8Array) => void
+  readonly onDrain: () => void
+  readonly onEnd: () => void
+  readonly onClose: (cause: unknown) => void
+}

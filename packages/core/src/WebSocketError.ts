@@ -1,0 +1,302 @@
+/**
+ * The ways in which connecting, receiving, sending and closing fail. Each error names its `reason` by tag.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { CloseEvent } from "./CloseEvent.ts"
+
+const tag = "@effect-ws/core/WebSocketError"
+
+// What a peer did wrong: the section of RFC 6455 that it broke, and how.
+const violation = { section: Schema.String, detail: Schema.String }
+
+/**
+ * The peer closed the connection with a code other than 1000 or 1001; the code is in the error's `closeEvent`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class PeerClosed extends Schema.TaggedError<PeerClosed>(`${tag}/PeerClosed`)("PeerClosed", {}) {}
+
+/**
+ * The connection ended without a closing handshake (code 1006): a reset, an unexpected end, or an `abort`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionLost extends Schema.TaggedError<ConnectionLost>(`${tag}/ConnectionLost`)("ConnectionLost", {
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * The peer broke a rule of the protocol (RFC 6455); it was told 1002.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ProtocolError extends Schema.TaggedError<ProtocolError>(`${tag}/ProtocolError`)(
+  "ProtocolError",
+  violation
+) {}
+
+/**
+ * The peer sent text that is not UTF-8 (RFC 6455, section 8.1); it was told 1007.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidPayload extends Schema.TaggedError<InvalidPayload>(`${tag}/InvalidPayload`)(
+  "InvalidPayload",
+  violation
+) {}
+
+/**
+ * The peer sent more than this side takes: a message too big (it was told 1009), or too many fragments or control frames
+ * (1008).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LimitExceeded extends Schema.TaggedError<LimitExceeded>(`${tag}/LimitExceeded`)(
+  "LimitExceeded",
+  violation
+) {}
+
+/**
+ * The peer did not answer a ping of the heartbeat in time, nor send anything else.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class HeartbeatTimeout extends Schema.TaggedError<HeartbeatTimeout>(`${tag}/HeartbeatTimeout`)(
+  "HeartbeatTimeout",
+  {}
+) {}
+
+/**
+ * The peer did not take what was sent, and the overflow policy closed the connection.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SlowConsumer extends Schema.TaggedError<SlowConsumer>(`${tag}/SlowConsumer`)("SlowConsumer", {}) {}
+
+/**
+ * A connection ended in a way that is not ordinary. `closeEvent` tells how it ended, `reason` why.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionError extends Schema.TaggedError<ConnectionError>(`${tag}/ConnectionError`)("ConnectionError", {
+  reason: Schema.Union([
+    PeerClosed,
+    ConnectionLost,
+    ProtocolError,
+    InvalidPayload,
+    LimitExceeded,
+    HeartbeatTimeout,
+    SlowConsumer
+  ]),
+  closeEvent: CloseEvent
+}) {
+  override get message() {
+    const { code, reason } = this.closeEvent
+    const detail = "detail" in this.reason ? this.reason.detail : reason
+    return `${this.reason._tag} (close code ${code})${detail === "" ? "" : `: ${detail}`}`
+  }
+}
+
+/**
+ * The connection is closing or closed: nothing more can be sent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionNotOpen extends Schema.TaggedError<ConnectionNotOpen>(`${tag}/ConnectionNotOpen`)(
+  "ConnectionNotOpen",
+  {}
+) {}
+
+/**
+ * The outbound queue is full, and its overflow policy is to fail.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class QueueFull extends Schema.TaggedError<QueueFull>(`${tag}/QueueFull`)("QueueFull", {
+  queuedMessages: Schema.Int,
+  queuedBytes: Schema.Int
+}) {}
+
+/**
+ * The payload of a ping or pong is longer than the 125 bytes a control frame holds (RFC 6455, section 5.5).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ControlPayloadTooLong extends Schema.TaggedError<ControlPayloadTooLong>(`${tag}/ControlPayloadTooLong`)(
+  "ControlPayloadTooLong",
+  { bytes: Schema.Int }
+) {}
+
+/**
+ * Nothing was sent, or what was asked for did not happen before the connection ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class SendError extends Schema.TaggedError<SendError>(`${tag}/SendError`)("SendError", {
+  reason: Schema.Union([ConnectionNotOpen, QueueFull, ControlPayloadTooLong])
+}) {
+  override get message() {
+    return this.reason._tag
+  }
+}
+
+/**
+ * The code may not travel in a Close frame (RFC 6455, section 7.4).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidCloseCode extends Schema.TaggedError<InvalidCloseCode>(`${tag}/InvalidCloseCode`)(
+  "InvalidCloseCode",
+  { code: Schema.Number }
+) {}
+
+/**
+ * The close reason is longer than 123 bytes of UTF-8 (RFC 6455, section 5.5).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CloseReasonTooLong extends Schema.TaggedError<CloseReasonTooLong>(`${tag}/CloseReasonTooLong`)(
+  "CloseReasonTooLong",
+  { bytes: Schema.Int }
+) {}
+
+/**
+ * A close that cannot be put on the wire; nothing was sent and the connection goes on.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CloseError extends Schema.TaggedError<CloseError>(`${tag}/CloseError`)("CloseError", {
+  reason: Schema.Union([InvalidCloseCode, CloseReasonTooLong])
+}) {
+  override get message() {
+    return this.reason._tag
+  }
+}
+
+/**
+ * The URL is not one of RFC 6455, section 3.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidUrl extends Schema.TaggedError<InvalidUrl>(`${tag}/InvalidUrl`)("InvalidUrl", {
+  url: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
+ * An option of `connect` cannot be put into a request: a subprotocol that is not a token, or given twice (RFC 6455,
+ * section 4.1), or a header that HTTP does not allow.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>(`${tag}/InvalidRequest`)("InvalidRequest", {
+  detail: Schema.String
+}) {}
+
+/**
+ * The host name has no address.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class HostNotFound extends Schema.TaggedError<HostNotFound>(`${tag}/HostNotFound`)("HostNotFound", {
+  host: Schema.String,
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * Nobody listens at the address.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionRefused extends Schema.TaggedError<ConnectionRefused>(`${tag}/ConnectionRefused`)(
+  "ConnectionRefused",
+  { cause: Schema.Defect() }
+) {}
+
+/**
+ * Name lookup, connecting and the handshake together took longer than the connect timeout.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectTimeout extends Schema.TaggedError<ConnectTimeout>(`${tag}/ConnectTimeout`)("ConnectTimeout", {}) {}
+
+/**
+ * The network failed during connecting or the handshake.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class NetworkFailure extends Schema.TaggedError<NetworkFailure>(`${tag}/NetworkFailure`)("NetworkFailure", {
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * The server answered with an HTTP response other than 101. `body` holds at most its first 64 KiB, as text.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UpgradeRejected extends Schema.TaggedError<UpgradeRejected>(`${tag}/UpgradeRejected`)("UpgradeRejected", {
+  status: Schema.Int,
+  headers: Schema.Record(Schema.String, Schema.String),
+  body: Schema.String
+}) {}
+
+/**
+ * The server's 101 breaks a rule of the opening handshake (RFC 6455, section 4.1).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class BadUpgrade extends Schema.TaggedError<BadUpgrade>(`${tag}/BadUpgrade`)("BadUpgrade", violation) {}
+
+/**
+ * A connection was not established.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/ConnectError`)("ConnectError", {
+  url: Schema.String,
+  reason: Schema.Union([
+    InvalidUrl,
+    InvalidRequest,
+    HostNotFound,
+    ConnectionRefused,
+    ConnectTimeout,
+    NetworkFailure,
+    UpgradeRejected,
+    BadUpgrade
+  ])
+}) {
+  override get message() {
+    const detail = "detail" in this.reason
+      ? `: ${this.reason.detail}`
+      : "status" in this.reason
+      ? `: HTTP ${this.reason.status}`
+      : ""
+    return `${this.reason._tag} (${this.url})${detail}`
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * The platform-free part of effect-ws: connections, their protocol, and the services that make them.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * @since 0.1.0
+ */
+export * as Attachment from "./Attachment.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as CloseEvent from "./CloseEvent.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Connection from "./Connection.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Heartbeat from "./Heartbeat.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Message from "./Message.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Transport from "./Transport.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as WebSocketError from "./WebSocketError.ts"

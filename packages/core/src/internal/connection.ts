@@ -1,0 +1,221 @@
+/**
+ * The effects that users call, over a session.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import type { Attachment } from "../Attachment.ts"
+import type { CloseEvent } from "../CloseEvent.ts"
+import type { Connection, ConnectionState, ControlFrame } from "../Connection.ts"
+import type { Message, Prepared } from "../Message.ts"
+import * as CloseFrame from "../protocol/CloseFrame.ts"
+import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
+import type { Overflow } from "../SendQueue.ts"
+import type { Transport } from "../Transport.ts"
+import * as Errors from "../WebSocketError.ts"
+import { Session, type SessionOptions } from "./session.ts"
+import { sendStream } from "./streamedMessage.ts"
+
+const TypeId: Connection["~effect-ws/core/Connection"] = "~effect-ws/core/Connection"
+
+// Allocated when first used: an idle connection needs none of it.
+interface Extras {
+  streamTurn?: Semaphore.Semaphore
+  attachments?: Map<unknown, unknown>
+}
+
+/**
+ * A connection. Its effects are made when they are asked for, so that an idle one holds little more than its session.
+ */
+export class ConnectionImpl implements Connection {
+  readonly [TypeId] = TypeId
+  private readonly session: Session
+  private extras: Extras | undefined
+
+  constructor(transport: Transport, options: SessionOptions) {
+    this.session = new Session(transport, options)
+  }
+
+  start(): void {
+    this.session.start()
+  }
+
+  /** Closes as the scope's exit says, and waits for the end. */
+  release(exit: Exit.Exit<unknown, unknown>): Effect.Effect<CloseEvent> {
+    return Effect.suspend(() => {
+      this.session.release({ code: closeCodeOf(exit), reason: "" })
+      return this.closed
+    })
+  }
+
+  get role() {
+    return this.session.options.maskKey === undefined ? "server" : "client"
+  }
+  get subprotocol() {
+    return Option.fromUndefinedOr(this.session.options.handshake.subprotocol)
+  }
+  get extensions() {
+    return this.session.options.handshake.extensions
+  }
+  get request() {
+    return this.session.options.handshake.request
+  }
+  get response() {
+    return this.session.options.handshake.response
+  }
+  get peerAddress() {
+    return Option.fromUndefinedOr(this.session.transport.peerAddress)
+  }
+  get localAddress() {
+    return Option.fromUndefinedOr(this.session.transport.localAddress)
+  }
+
+  get messages(): Stream.Stream<Message, Errors.ConnectionError> {
+    return Stream.fromPull(Effect.succeed(this.pull))
+  }
+  get pull() {
+    return this.session.receiving.pull
+  }
+  get receive() {
+    return this.session.receiving.receive
+  }
+  get pause(): Effect.Effect<void> {
+    return Effect.sync(() => this.session.setPaused(true))
+  }
+  get resume(): Effect.Effect<void> {
+    return Effect.sync(() => this.session.setPaused(false))
+  }
+  get controls(): Stream.Stream<ControlFrame> {
+    return Stream.callback<ControlFrame>((queue) => this.observe(this.session.controlObservers, queue), {
+      bufferSize: 64,
+      strategy: "sliding"
+    })
+  }
+
+  send(message: Message | Prepared) {
+    return this.session.sending.send(message)
+  }
+  sendAll(messages: Iterable<Message | Prepared>) {
+    return Effect.forEach(messages, (message) => this.session.sending.send(message), { discard: true })
+  }
+  sendUnsafe(message: Message | Prepared, overflow?: Overflow) {
+    return this.session.sending.sendUnsafe(message, overflow ?? this.session.options.overflow)
+  }
+  sendStream<E, R>(fragments: Stream.Stream<string, E, R> | Stream.Stream<Uint8Array, E, R>) {
+    return Effect.suspend(() => {
+      const extras = this.extras ??= {}
+      const turn = extras.streamTurn ??= Semaphore.makeUnsafe(1)
+      const onTorn = () => this.session.beginClose({ code: 1011, reason: "message not completed" }, true)
+      return turn.withPermit(sendStream(this.session.sending, fragments, onTorn))
+    })
+  }
+
+  get ping(): Effect.Effect<Duration.Duration, Errors.SendError> {
+    return Effect.suspend(() => {
+      const { options: { clock }, pings, sending } = this.session
+      const payload = pings.next()
+      const sentAt = clock.monotonicTimeNanosUnsafe()
+      return sending.sendControl(Opcode.ping, payload).pipe(
+        Effect.andThen(pings.answered(payload)),
+        Effect.map(() => Duration.nanos(clock.monotonicTimeNanosUnsafe() - sentAt))
+      )
+    })
+  }
+  sendPing(payload?: Uint8Array) {
+    return this.sendControl(Opcode.ping, payload)
+  }
+  sendPong(payload?: Uint8Array) {
+    return this.sendControl(Opcode.pong, payload)
+  }
+
+  get queuedMessages(): Effect.Effect<number> {
+    return Effect.sync(() => this.session.sending.queuedMessages)
+  }
+  get queuedBytes(): Effect.Effect<number> {
+    return Effect.sync(() => this.session.sending.queuedBytes)
+  }
+  get drained() {
+    return this.session.sending.awaitDrained
+  }
+
+  close(code = 1000, reason = ""): Effect.Effect<void, Errors.CloseError> {
+    return Effect.suspend(() => {
+      const invalid = this.invalidClose(code, reason)
+      if (invalid !== undefined) return Effect.fail(new Errors.CloseError({ reason: invalid }))
+      this.session.beginClose({ code, reason }, false)
+      return Effect.asVoid(this.closed)
+    })
+  }
+  get abort(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.session.drop()
+      return Effect.asVoid(this.closed)
+    })
+  }
+  get closed(): Effect.Effect<CloseEvent> {
+    return Deferred.await(this.session.closed)
+  }
+  get state(): Effect.Effect<ConnectionState> {
+    return Effect.sync(() => this.session.state)
+  }
+  get changes(): Stream.Stream<ConnectionState> {
+    return Stream.callback<ConnectionState>((queue) => {
+      Queue.offerUnsafe(queue, this.session.state)
+      return this.observe(this.session.stateObservers, queue)
+    })
+  }
+
+  attach<A>(key: Attachment<A>, value: A): Effect.Effect<void> {
+    return Effect.sync(() => {
+      const extras = this.extras ??= {}
+      ;(extras.attachments ??= new Map()).set(key, value)
+    })
+  }
+  attachment<A>(key: Attachment<A>): Effect.Effect<Option.Option<A>> {
+    return Effect.sync(() => {
+      const attachments = this.extras?.attachments
+      return attachments?.has(key) ? Option.some(attachments.get(key) as A) : Option.none()
+    })
+  }
+
+  private observe<A>(
+    observers: Set<Queue.Queue<A, Cause.Done>>,
+    queue: Queue.Queue<A, Cause.Done>
+  ): Effect.Effect<unknown, never, Scope.Scope> {
+    return Effect.suspend((): Effect.Effect<unknown, never, Scope.Scope> => {
+      if (this.session.state === "Closed") return Queue.end(queue)
+      return Effect.acquireRelease(
+        Effect.sync(() => observers.add(queue)),
+        () => Effect.sync(() => observers.delete(queue))
+      )
+    })
+  }
+
+  private sendControl(opcode: Opcode, payload: Uint8Array = new Uint8Array(0)): Effect.Effect<void, Errors.SendError> {
+    const bytes = payload.length
+    return bytes > maxControlPayload
+      ? Effect.fail(new Errors.SendError({ reason: new Errors.ControlPayloadTooLong({ bytes }) }))
+      : this.session.sending.sendControl(opcode, payload)
+  }
+
+  private invalidClose(code: number, reason: string): Errors.CloseError["reason"] | undefined {
+    if (!CloseFrame.isCloseCode(code)) return new Errors.InvalidCloseCode({ code })
+    const bytes = this.session.options.utf8.byteLength(reason)
+    return bytes > CloseFrame.maxReasonBytes ? new Errors.CloseReasonTooLong({ bytes }) : undefined
+  }
+}
+
+// 1000: the work is done. 1001: this side goes away. 1011: something unexpected prevents going on (section 7.4.1).
+const closeCodeOf = (exit: Exit.Exit<unknown, unknown>): number => {
+  if (Exit.isSuccess(exit)) return 1000
+  return Cause.hasInterruptsOnly(exit.cause) ? 1001 : 1011
+}

@@ -1,0 +1,293 @@
+/**
+ * The life of a connection: the engine's decisions carried out on a transport.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
+import { CloseEvent, isNormal } from "../CloseEvent.ts"
+import type { ConnectionState, ControlFrame, HandshakeResult } from "../Connection.ts"
+import type { Heartbeat, Member } from "../Heartbeat.ts"
+import * as CloseFrame from "../protocol/CloseFrame.ts"
+import { type ControlEvent, Engine, type EngineLimits } from "../protocol/Engine.ts"
+import type { ProtocolViolation } from "../protocol/ProtocolViolation.ts"
+import type { Utf8Codec } from "../protocol/Utf8.ts"
+import { ReceiveQueue } from "../ReceiveQueue.ts"
+import { type Overflow, SendQueue } from "../SendQueue.ts"
+import type { Transport, TransportHandler } from "../Transport.ts"
+import * as Errors from "../WebSocketError.ts"
+import { Pings } from "./pings.ts"
+
+export interface SessionOptions {
+  readonly handshake: HandshakeResult
+  readonly maskKey: (() => number) | undefined
+  readonly utf8: Utf8Codec
+  readonly heartbeat: Heartbeat | undefined
+  readonly limits: EngineLimits
+  readonly receiveBufferBytes: number
+  readonly maxQueuedMessages: number
+  readonly maxQueuedBytes: number
+  readonly overflow: Overflow
+  readonly closeTimeout: Duration.Duration
+  readonly clock: Clock.Clock
+  readonly runFork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+}
+
+type Failure = Errors.ConnectionError["reason"]
+
+/**
+ * One connection, as plain calls: the transport calls in, `Connection` wraps it in effects.
+ */
+export class Session implements TransportHandler, Member {
+  readonly transport: Transport
+  readonly options: SessionOptions
+  readonly sending: SendQueue
+  readonly receiving: ReceiveQueue
+  readonly closed = Deferred.makeUnsafe<CloseEvent>()
+  // Most connections have none of these.
+  readonly stateObservers = new Set<Queue.Queue<ConnectionState, Cause.Done>>()
+  readonly controlObservers = new Set<Queue.Queue<ControlFrame, Cause.Done>>()
+  readonly pings = new Pings()
+
+  state: ConnectionState = "Open"
+  lastReceived: number
+  isReading = true
+
+  private readonly engine: Engine
+  // Why this side gave the connection up. What the peer did is read off the engine.
+  private failure: Failure | undefined
+  private isPaused = false
+  private hasPeerEnded = false
+  private closeTimer: Fiber.Fiber<void> | undefined
+
+  constructor(transport: Transport, options: SessionOptions) {
+    const { clock, limits, maskKey, utf8 } = options
+    this.transport = transport
+    this.options = options
+    this.lastReceived = clock.currentTimeMillisUnsafe()
+    this.engine = new Engine({ role: maskKey === undefined ? "server" : "client", limits, utf8 })
+    this.receiving = new ReceiveQueue(() => this.updateReading())
+    this.sending = new SendQueue({
+      transport,
+      utf8,
+      maskKey,
+      maxQueuedMessages: options.maxQueuedMessages,
+      maxQueuedBytes: options.maxQueuedBytes,
+      overflow: options.overflow,
+      onOverflowClose: (code) => this.closeSlowConsumer(code),
+      onFlushed: () => this.endTransport()
+    })
+  }
+
+  start(): void {
+    this.options.heartbeat?.add(this)
+    this.transport.start(this)
+  }
+
+  // What the transport tells.
+
+  onData(chunk: Uint8Array): void {
+    const now = this.options.clock.currentTimeMillisUnsafe()
+    this.lastReceived = now
+    this.sending.deferFlush()
+    const events = this.engine.receive(chunk, now)
+    const messages = this.engine.takeMessages()
+    if (messages !== undefined) this.deliver(messages)
+    for (const event of events) this.control(event)
+    this.updateReading()
+    this.sending.flush()
+  }
+
+  onDrain(): void {
+    this.sending.drained()
+  }
+
+  onEnd(): void {
+    this.hasPeerEnded = true
+    this.engine.lose("Remote")
+    // Without a closing handshake there is nothing to wait for; with one, our Close may still be on its way.
+    if (this.engine.state._tag === "Lost") this.transport.destroy()
+    else this.endTransport()
+  }
+
+  onClose(cause: unknown): void {
+    if (this.state === "Closed") return
+    this.engine.lose("Remote")
+    this.state = "Closed"
+    this.options.heartbeat?.remove(this)
+    this.closeTimer?.interruptUnsafe()
+    const event = this.closeEvent()
+    const failure = this.failure ?? this.failureOf(event, cause)
+    this.sending.end()
+    this.pings.end()
+    this.receiving.close(
+      failure === undefined
+        ? Cause.done()
+        : Effect.fail(new Errors.ConnectionError({ reason: failure, closeEvent: event }))
+    )
+    Deferred.doneUnsafe(this.closed, Effect.succeed(event))
+    for (const observer of this.stateObservers) {
+      Queue.offerUnsafe(observer, this.state)
+      Queue.endUnsafe(observer)
+    }
+    for (const observer of this.controlObservers) Queue.endUnsafe(observer)
+  }
+
+  // What the heartbeat asks for.
+
+  sendHeartbeat(): void {
+    this.sending.ping(this.pings.next())
+  }
+
+  heartbeatLost(): void {
+    this.failure ??= new Errors.HeartbeatTimeout({})
+    this.drop()
+  }
+
+  // What the user asks for.
+
+  setPaused(paused: boolean): void {
+    this.isPaused = paused
+    this.updateReading()
+  }
+
+  /** Begins to close: behind what is queued or, with `discard`, instead of it. Does nothing once closing has begun. */
+  beginClose(close: CloseFrame.CloseFrame, discard: boolean): void {
+    if (!this.engine.sendClose(close)) return
+    this.beginEnd()
+    this.sending.seal(CloseFrame.encode(close, this.options.utf8), discard)
+  }
+
+  /** Drops the connection at once. */
+  drop(): void {
+    this.engine.lose("Local")
+    this.transport.destroy()
+  }
+
+  /** Begins to close, without anybody left to receive. */
+  release(close: CloseFrame.CloseFrame): void {
+    this.receiving.discard()
+    this.beginClose(close, false)
+    this.updateReading()
+  }
+
+  private deliver(messages: Array<string | Uint8Array>): void {
+    // During closing, reading goes on however full the buffer is, since the peer's Close may be behind. From the first
+    // batch without room on, everything is dropped: an early end is better than a gap.
+    if (this.state !== "Open" && this.isFull) this.receiving.stop()
+    this.receiving.offer(messages)
+  }
+
+  private control(event: ControlEvent): void {
+    switch (event._tag) {
+      case "Ping":
+        if (event.reply) this.sending.pong(event.payload)
+        return this.observed(event)
+      case "Pong":
+        this.pings.answer(event.payload)
+        return this.observed(event)
+      case "Close":
+        // Section 5.5.1: the answer, with the code received, follows what is queued. If our Close came first, all is said.
+        this.beginClose(event.close, false)
+        return this.endTransport()
+      case "Violation":
+        return this.fail(event.violation, event.reply)
+    }
+  }
+
+  private observed({ _tag, payload }: ControlFrame): void {
+    for (const observer of this.controlObservers) Queue.offerUnsafe(observer, { _tag, payload })
+  }
+
+  // Section 7.1.7: the peer is told why, ahead of all that waits, and nothing of it is read any more.
+  private fail(violation: ProtocolViolation, reply: boolean): void {
+    const { closeCode: code, detail, section } = violation
+    this.failure ??= new failures[violation._tag]({ section, detail })
+    this.beginEnd()
+    if (reply) this.sending.seal(CloseFrame.encode({ code, reason: detail }, this.options.utf8), true)
+    else this.endTransport()
+  }
+
+  private closeSlowConsumer(code: number): void {
+    this.failure ??= new Errors.SlowConsumer({})
+    this.beginClose({ code, reason: "slow consumer" }, true)
+  }
+
+  private beginEnd(): void {
+    if (this.state !== "Open") return
+    this.state = "Closing"
+    this.options.heartbeat?.remove(this)
+    for (const observer of this.stateObservers) Queue.offerUnsafe(observer, this.state)
+    this.updateReading()
+    this.closeTimer = this.options.runFork(
+      Effect.andThen(Effect.sleep(this.options.closeTimeout), Effect.sync(() => this.drop()))
+    )
+  }
+
+  // Section 7.1.1: once both Close frames are out, the server ends the TCP connection, and the client lets it; whoever
+  // fails the connection ends it too (section 7.1.7).
+  private endTransport(): void {
+    const { _tag } = this.engine.state
+    const isOver = _tag === "Failed" || (_tag === "Closed" && (this.options.maskKey === undefined || this.hasPeerEnded))
+    if (isOver && this.sending.isFlushed) this.transport.end()
+  }
+
+  private get isFull(): boolean {
+    return this.receiving.bytes + this.engine.partialBytes >= this.options.receiveBufferBytes
+  }
+
+  // A message in the making is read to its end as long as nothing else is buffered: the message limit bounds it.
+  private updateReading(): void {
+    const reading = this.state !== "Open" || !(this.isPaused || (this.receiving.bytes > 0 && this.isFull))
+    if (reading === this.isReading) return
+    this.isReading = reading
+    if (reading) {
+      this.lastReceived = this.options.clock.currentTimeMillisUnsafe()
+      this.transport.resume()
+    } else {
+      this.transport.pause()
+    }
+  }
+
+  // Section 7.1.5: the code of the connection is that of the peer's Close, or says why there was none.
+  private closeEvent(): CloseEvent {
+    const state = this.engine.state
+    switch (state._tag) {
+      case "Closed": {
+        const { code, reason } = state.received
+        return new CloseEvent({
+          code: code ?? 1005,
+          reason,
+          wasClean: this.sending.isFlushed,
+          initiator: state.initiator
+        })
+      }
+      case "Failed": {
+        const { closeCode: code, detail: reason } = state.violation
+        return new CloseEvent({ code, reason, wasClean: false, initiator: "Local" })
+      }
+      default: {
+        const initiator = state._tag === "Lost" ? state.initiator : "Remote"
+        return new CloseEvent({ code: 1006, reason: "", wasClean: false, initiator })
+      }
+    }
+  }
+
+  private failureOf(event: CloseEvent, cause: unknown): Failure | undefined {
+    if (isNormal(event)) return undefined
+    return event.code === 1006
+      ? new Errors.ConnectionLost({ cause: cause ?? "the peer ended the connection without a Close frame" })
+      : new Errors.PeerClosed({})
+  }
+}
+
+const failures = {
+  ProtocolError: Errors.ProtocolError,
+  InvalidPayload: Errors.InvalidPayload,
+  LimitExceeded: Errors.LimitExceeded
+}

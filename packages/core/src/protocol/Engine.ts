@@ -1,0 +1,242 @@
+/**
+ * The life of a connection after its handshake, without IO: bytes and commands in; messages, control events and the
+ * replies they call for out (RFC 6455, sections 5.5 and 7).
+ *
+ * @since 0.1.0
+ */
+import * as CloseFrame from "./CloseFrame.ts"
+import { Opcode, type Role } from "./Frame.ts"
+import { FrameDecoder, type FramePiece } from "./FrameDecoder.ts"
+import { MessageAssembler, type MessageLimits } from "./MessageAssembler.ts"
+import { policyViolation, type ProtocolViolation } from "./ProtocolViolation.ts"
+import type { Utf8Codec } from "./Utf8.ts"
+
+/**
+ * Every transition of a connection. What is not listed leaves the state as it is.
+ *
+ * **Details**
+ *
+ * | state | meaning |
+ * |---|---|
+ * | `Open` | messages travel both ways |
+ * | `CloseSent` | our Close is on its way; the peer's messages still count (section 5.5.1) |
+ * | `CloseReceived` | the peer's Close is in; ours has to follow what is queued before it (section 5.5.1) |
+ * | `Closed` | both Close frames are exchanged: the closing handshake is complete (section 7.1.4) |
+ * | `Failed` | the peer broke a rule: nothing of it is read any more (section 7.1.7) |
+ * | `Lost` | the transport ended before the closing handshake did (section 7.1.5: code 1006) |
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const transitions = {
+  Open: { sendClose: "CloseSent", receiveClose: "CloseReceived", violate: "Failed", lose: "Lost" },
+  CloseSent: { receiveClose: "Closed", violate: "Failed", lose: "Lost" },
+  CloseReceived: { sendClose: "Closed", lose: "Lost" },
+  Closed: {},
+  Failed: {},
+  Lost: {}
+} as const satisfies Record<string, Partial<Record<Input, string>>>
+
+/**
+ * What moves a connection from one state to another.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Input = "sendClose" | "receiveClose" | "violate" | "lose"
+
+/**
+ * The state of a connection, with what its end is told by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type State =
+  | { readonly _tag: "Open" }
+  | { readonly _tag: "CloseSent"; readonly sent: CloseFrame.CloseFrame }
+  | { readonly _tag: "CloseReceived"; readonly received: CloseFrame.CloseFrame }
+  | { readonly _tag: "Closed"; readonly received: CloseFrame.CloseFrame; readonly initiator: "Local" | "Remote" }
+  | { readonly _tag: "Failed"; readonly violation: ProtocolViolation }
+  | { readonly _tag: "Lost"; readonly initiator: "Local" | "Remote" }
+
+/**
+ * A control frame that arrived, or the end of what can be read.
+ *
+ * **Details**
+ *
+ * `reply` is what has to be sent: a Pong with the Ping's payload (section 5.5.2), or the Close that tells the peer what it
+ * did wrong (section 7.1.7); nothing once our own Close is on its way (section 5.5.1). The answer to a Close is up to the
+ * caller, who decides what may go out before it: see {@link Engine.sendClose}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ControlEvent =
+  | { readonly _tag: "Ping"; readonly payload: Uint8Array; readonly reply: boolean }
+  | { readonly _tag: "Pong"; readonly payload: Uint8Array }
+  | { readonly _tag: "Close"; readonly close: CloseFrame.CloseFrame }
+  | { readonly _tag: "Violation"; readonly violation: ProtocolViolation; readonly reply: boolean }
+
+/**
+ * What an engine takes from its peer.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EngineLimits extends MessageLimits {
+  /** More Ping, Pong and Close frames than this within one second are answered with 1008. */
+  readonly maxControlFramesPerSecond: number
+}
+
+/**
+ * What an engine is made of; `reservedBits` as in the decoder's options.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EngineOptions {
+  readonly role: Role
+  readonly limits: EngineLimits
+  readonly utf8: Utf8Codec
+  readonly reservedBits?: number | undefined
+}
+
+const none: ReadonlyArray<ControlEvent> = []
+const open: State = { _tag: "Open" }
+
+/**
+ * The state machine of one connection.
+ *
+ * **Gotchas**
+ *
+ * `receive` overwrites the chunk it is given and keeps nothing of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class Engine {
+  private inbox: Array<string | Uint8Array> = []
+  private current: State = open
+  private readonly decoder: FrameDecoder
+  private readonly assembler: MessageAssembler
+  private readonly utf8: Utf8Codec
+  private readonly maxControlFramesPerSecond: number
+  private windowStart = 0
+  private controlFrames = 0
+
+  constructor(options: EngineOptions) {
+    this.decoder = new FrameDecoder(options)
+    this.assembler = new MessageAssembler(options)
+    this.utf8 = options.utf8
+    this.maxControlFramesPerSecond = options.limits.maxControlFramesPerSecond
+  }
+
+  get state(): State {
+    return this.current
+  }
+
+  /** The bytes held for a message that has not arrived whole. */
+  get partialBytes(): number {
+    return this.assembler.bytes
+  }
+
+  /**
+   * Takes a chunk that arrived at `now` (milliseconds): every complete message in it is kept for {@link takeMessages},
+   * and everything else of note is returned in order. Bytes behind a Close or a violation are ignored (sections 5.5.1 and 7.1.7).
+   */
+  receive(chunk: Uint8Array, now: number): ReadonlyArray<ControlEvent> {
+    if (!this.isReading) return none
+    this.decoder.push(chunk)
+    let events: Array<ControlEvent> | undefined
+    let piece: FramePiece | ProtocolViolation | undefined
+    while (this.isReading && (piece = this.decoder.next()) !== undefined) {
+      if (piece._tag !== "FramePiece") {
+        events = append(events, this.violate(piece))
+      } else if (piece.opcode < Opcode.close) {
+        const violation = this.assembler.push(piece, this.inbox)
+        if (violation !== undefined) events = append(events, this.violate(violation))
+      } else {
+        events = append(events, this.control(piece, now))
+      }
+    }
+    return events ?? none
+  }
+
+  /** The messages that were completed since the last call, in order. */
+  takeMessages(): Array<string | Uint8Array> | undefined {
+    if (this.inbox.length === 0) return undefined
+    const messages = this.inbox
+    this.inbox = []
+    return messages
+  }
+
+  /** Moves on after a Close was queued for sending; tells whether one may be sent at all in this state. */
+  sendClose(sent: CloseFrame.CloseFrame): boolean {
+    const state = this.current
+    if (state._tag === "Open") {
+      this.enter("sendClose", { _tag: "CloseSent", sent })
+    } else if (state._tag === "CloseReceived") {
+      this.enter("sendClose", { _tag: "Closed", received: state.received, initiator: "Remote" })
+    } else {
+      return false
+    }
+    return true
+  }
+
+  /** Moves on after the transport has ended, or (`initiator` "Local") because this side gives it up. */
+  lose(initiator: "Local" | "Remote"): void {
+    this.enter("lose", { _tag: "Lost", initiator: this.current._tag === "CloseSent" ? "Local" : initiator })
+  }
+
+  private get isReading(): boolean {
+    return this.current._tag === "Open" || this.current._tag === "CloseSent"
+  }
+
+  private enter(input: Input, next: State): void {
+    const row: Partial<Record<Input, string>> = transitions[this.current._tag]
+    if (row[input] === next._tag) this.current = next
+  }
+
+  private control(piece: FramePiece, now: number): ControlEvent {
+    if (now - this.windowStart >= 1000) {
+      this.windowStart = now
+      this.controlFrames = 0
+    }
+    if (++this.controlFrames > this.maxControlFramesPerSecond) {
+      return this.violate(policyViolation(`more than ${this.maxControlFramesPerSecond} control frames in a second`))
+    }
+    const payload = Uint8Array.prototype.slice.call(piece.bytes, piece.start, piece.end)
+    switch (piece.opcode) {
+      case Opcode.ping:
+        return { _tag: "Ping", payload, reply: this.current._tag === "Open" }
+      case Opcode.pong:
+        return { _tag: "Pong", payload }
+      default:
+        return this.close(payload)
+    }
+  }
+
+  private close(payload: Uint8Array): ControlEvent {
+    const received = CloseFrame.decode(payload, this.utf8)
+    if ("_tag" in received) return this.violate(received)
+    this.enter(
+      "receiveClose",
+      this.current._tag === "CloseSent"
+        ? { _tag: "Closed", received, initiator: "Local" }
+        : { _tag: "CloseReceived", received }
+    )
+    return { _tag: "Close", close: received }
+  }
+
+  private violate(violation: ProtocolViolation): ControlEvent {
+    const reply = this.current._tag === "Open"
+    this.enter("violate", { _tag: "Failed", violation })
+    return { _tag: "Violation", violation, reply }
+  }
+}
+
+const append = (events: Array<ControlEvent> | undefined, event: ControlEvent): Array<ControlEvent> => {
+  if (events === undefined) return [event]
+  events.push(event)
+  return events
+}

@@ -1,0 +1,202 @@
+/**
+ * Frames to bytes (RFC 6455, section 5.2).
+ *
+ * @since 0.1.0
+ */
+import { type Frame, Opcode } from "./Frame.ts"
+import * as Mask from "./Mask.ts"
+import type { Utf8Codec } from "./Utf8.ts"
+
+/**
+ * The length of a frame's header, in bytes.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const headerLength = (payloadLength: number, masked: boolean): number =>
+  (payloadLength < 126 ? 2 : payloadLength < 0x1_0000 ? 4 : 10) + (masked ? 4 : 0)
+
+/**
+ * Encodes one frame by itself; with a mask key as a client's frame, without one as a server's.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export const encode = (frame: Frame, maskKey: number | undefined): Uint8Array => {
+  const length = frame.payload.length
+  const start = headerLength(length, maskKey !== undefined)
+  const bytes = new Uint8Array(start + length)
+  const firstByte = (frame.fin ? 0x80 : 0) | (frame.rsv << 4) | frame.opcode
+  writeHeader(bytes, 0, firstByte, length, maskKey)
+  bytes.set(frame.payload, start)
+  if (maskKey !== undefined) Mask.apply(bytes, start, bytes.length, maskKey, 0)
+  return bytes
+}
+
+const writeHeader = (
+  bytes: Uint8Array,
+  at: number,
+  firstByte: number,
+  length: number,
+  maskKey: number | undefined
+): void => {
+  const maskBit = maskKey === undefined ? 0 : 0x80
+  bytes[at++] = firstByte
+  if (length < 126) {
+    bytes[at++] = maskBit | length
+  } else if (length < 0x1_0000) {
+    bytes[at++] = maskBit | 126
+    bytes[at++] = length >>> 8
+    bytes[at++] = length
+  } else {
+    const high = Math.floor(length / 0x1_0000_0000)
+    bytes[at++] = maskBit | 127
+    bytes[at++] = high >>> 24
+    bytes[at++] = high >>> 16
+    bytes[at++] = high >>> 8
+    bytes[at++] = high
+    bytes[at++] = length >>> 24
+    bytes[at++] = length >>> 16
+    bytes[at++] = length >>> 8
+    bytes[at++] = length
+  }
+  if (maskKey !== undefined) {
+    bytes[at++] = maskKey >>> 24
+    bytes[at++] = maskKey >>> 16
+    bytes[at++] = maskKey >>> 8
+    bytes[at] = maskKey
+  }
+}
+
+const slabSize = 64 * 1024
+// A payload of this size travels as its own chunk: copying it would cost more than a second buffer in the write.
+const shareThreshold = 16 * 1024
+
+// Slabs that no encoder holds. An encoder has one only between its first frame and the write of it, so that thousands of
+// idle connections share a few.
+const freeSlabs: Array<Uint8Array> = []
+const maxFreeSlabs = 16
+
+/**
+ * Encodes frames one behind the other into as few chunks as possible.
+ *
+ * **Details**
+ *
+ * Small frames are written side by side into a slab of 64 KiB, so that what is sent in one turn leaves in one write.
+ * `maskKey` makes the keys of a client's frames; a server has none. The bytes of a message are copied when it is
+ * encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and more is shared, not copied.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export class FrameEncoder {
+  /** Bytes encoded and not yet taken. */
+  bytes = 0
+
+  private readonly maskKey: (() => number) | undefined
+  private readonly utf8: Utf8Codec
+  private chunks: Array<Uint8Array> = []
+  private slab: Uint8Array | undefined
+  private slabStart = 0
+  private slabEnd = 0
+
+  constructor(options: { readonly maskKey: (() => number) | undefined; readonly utf8: Utf8Codec }) {
+    this.maskKey = options.maskKey
+    this.utf8 = options.utf8
+  }
+
+  /** The size of the frame that a payload of `length` bytes makes. */
+  frameLength(length: number): number {
+    return headerLength(length, this.maskKey !== undefined) + length
+  }
+
+  /** Appends a text message in one frame; `length` is that of its UTF-8 encoding, in bytes. */
+  text(text: string, length: number): void {
+    const key = this.maskKey?.()
+    const header = headerLength(length, key !== undefined)
+    const target = this.reserve(header + length)
+    const at = this.slabEnd
+    writeHeader(target, at, 0x80 | Opcode.text, length, key)
+    this.utf8.encodeInto(text, target, at + header)
+    if (key !== undefined) Mask.apply(target, at + header, at + header + length, key, 0)
+    this.advance(header + length)
+  }
+
+  /** Appends a frame. */
+  frame(opcode: Opcode, payload: Uint8Array, fin: boolean): void {
+    const key = this.maskKey?.()
+    const length = payload.length
+    const header = headerLength(length, key !== undefined)
+    const firstByte = (fin ? 0x80 : 0) | opcode
+    if (key === undefined && length >= shareThreshold) {
+      writeHeader(this.reserve(header), this.slabEnd, firstByte, length, key)
+      this.advance(header)
+      this.share(payload)
+      return
+    }
+    const target = this.reserve(header + length)
+    const at = this.slabEnd
+    writeHeader(target, at, firstByte, length, key)
+    target.set(payload, at + header)
+    if (key !== undefined) Mask.apply(target, at + header, at + header + length, key, 0)
+    this.advance(header + length)
+  }
+
+  /** Appends bytes that are frames already. */
+  encoded(bytes: Uint8Array): void {
+    if (bytes.length >= shareThreshold) return this.share(bytes)
+    this.reserve(bytes.length).set(bytes, this.slabEnd)
+    this.advance(bytes.length)
+  }
+
+  /** Hands over what was encoded, in order. */
+  take(): ReadonlyArray<Uint8Array> {
+    this.seal()
+    const chunks = this.chunks
+    this.chunks = []
+    this.bytes = 0
+    return chunks
+  }
+
+  /**
+   * Gives the slab back once the chunks taken are no longer read by anybody (`reusable`), or leaves it to those who still
+   * read them.
+   */
+  release(reusable: boolean): void {
+    const slab = this.slab
+    this.slab = undefined
+    this.slabStart = this.slabEnd = 0
+    if (reusable && slab !== undefined && slab.length === slabSize && freeSlabs.length < maxFreeSlabs) {
+      freeSlabs.push(slab)
+    }
+  }
+
+  private share(bytes: Uint8Array): void {
+    this.seal()
+    this.chunks.push(bytes)
+    this.bytes += bytes.length
+  }
+
+  private advance(length: number): void {
+    this.slabEnd += length
+    this.bytes += length
+  }
+
+  private reserve(length: number): Uint8Array {
+    if (this.slab !== undefined && this.slab.length - this.slabEnd >= length) return this.slab
+    this.seal()
+    this.slab = length > slabSize ? new Uint8Array(length) : freeSlabs.pop() ?? new Uint8Array(slabSize)
+    this.slabStart = this.slabEnd = 0
+    return this.slab
+  }
+
+  private seal(): void {
+    if (this.slab === undefined || this.slabEnd === this.slabStart) return
+    this.chunks.push(
+      this.slabStart === 0 && this.slabEnd === this.slab.length
+        ? this.slab
+        : this.slab.subarray(this.slabStart, this.slabEnd)
+    )
+    this.slabStart = this.slabEnd
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * Masking of client frames (RFC 6455, section 5.3).
+ *
+ * @since 0.1.0
+ */
+
+// Below this length, setting up word-wise views costs more than it saves.
+const wordwiseThreshold = 48
+
+const littleEndian = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
+
+/**
+ * XORs `bytes[start, end)` in place with a masking key, whose octet `phase` applies to the first byte.
+ *
+ * **Details**
+ *
+ * `key` holds the four octets of the masking key in network order: octet 0 in the most significant byte. Masking is its
+ * own inverse. Returns nothing; the phase of the byte at `end` is `(phase + end - start) & 3`.
+ *
+ * @category masking
+ * @since 0.1.0
+ */
+export const apply = (bytes: Uint8Array, start: number, end: number, key: number, phase: number): void => {
+  if (key === 0) return
+  let i = start
+  if (littleEndian && end - start >= wordwiseThreshold) {
+    while (((bytes.byteOffset + i) & 3) !== 0) {
+      bytes[i]! ^= key >>> (24 - ((phase & 3) << 3))
+      phase++
+      i++
+    }
+    const count = (end - i) >>> 2
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset + i, count)
+    const word = littleEndianWord(key, phase & 3)
+    for (let w = 0; w < count; w++) words[w]! ^= word
+    i += count << 2
+  }
+  for (; i < end; i++) {
+    bytes[i]! ^= key >>> (24 - ((phase & 3) << 3))
+    phase++
+  }
+}
+
+// The key rotated to `phase`, as the machine word whose lowest-addressed byte is octet `phase` of the key.
+const littleEndianWord = (key: number, phase: number): number => {
+  const rotated = phase === 0 ? key : (key << (phase << 3)) | (key >>> (32 - (phase << 3)))
+  return ((rotated & 0xff) << 24) | ((rotated & 0xff00) << 8) | ((rotated >>> 8) & 0xff00) | (rotated >>> 24)
+}
+
+/**
+ * Makes a source of masking keys over a source of strong randomness.
+ *
+ * **Details**
+ *
+ * Section 5.3 wants each key to be unpredictable, so `fill` has to write cryptographically strong random bytes. It is
+ * asked for 1 KiB at a time: a call for every frame would cost more than the masking.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const keysFrom = (fill: (bytes: Uint8Array) => void): () => number => {
+  let pool: Int32Array | undefined
+  let next = 0
+  return () => {
+    if (pool === undefined || next === pool.length) {
+      pool ??= new Int32Array(256)
+      fill(new Uint8Array(pool.buffer))
+      next = 0
+    }
+    return pool[next++]!
+  }
+}

@@ -1,0 +1,169 @@
+/**
+ * Pieces of frames to messages (RFC 6455, sections 5.4, 5.6 and 8.1).
+ *
+ * @since 0.1.0
+ */
+import { Opcode } from "./Frame.ts"
+import type { FramePiece } from "./FrameDecoder.ts"
+import {
+  invalidUtf8,
+  messageTooBig,
+  policyViolation,
+  protocolError,
+  type ProtocolViolation
+} from "./ProtocolViolation.ts"
+import * as Utf8 from "./Utf8.ts"
+
+/**
+ * What one message may cost: bytes over all its fragments, and fragments (empty ones count).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface MessageLimits {
+  readonly maxMessageBytes: number
+  readonly maxFragments: number
+}
+
+type State = { readonly _tag: "Idle" } | Assembling
+
+interface Assembling {
+  readonly _tag: "Assembling"
+  readonly opcode: Opcode
+  fragments: number
+  buffer: Uint8Array
+  length: number
+  announced: number
+  utf8: Utf8.State
+}
+
+const idle: State = { _tag: "Idle" }
+const empty = new Uint8Array(0)
+const firstCapacity = 4 * 1024
+
+/**
+ * Assembles messages under limits that are checked before a byte is kept.
+ *
+ * **Details**
+ *
+ * Text is validated piece by piece, so that it fails at its first bad byte even in the middle of a frame. A message that
+ * arrives whole in one frame is decoded straight from the chunk; any other is gathered in a buffer that grows with what
+ * has arrived, not with what was announced.
+ *
+ * @category decoding
+ * @since 0.1.0
+ */
+export class MessageAssembler {
+  private readonly limits: MessageLimits
+  private readonly utf8: Utf8.Utf8Codec
+  private state: State = idle
+
+  constructor(options: { readonly limits: MessageLimits; readonly utf8: Utf8.Utf8Codec }) {
+    this.limits = options.limits
+    this.utf8 = options.utf8
+  }
+
+  /** The bytes held for the message in the making. */
+  get bytes(): number {
+    return this.state._tag === "Idle" ? 0 : this.state.length
+  }
+
+  /** Takes a piece of a data frame; appends the message it completes, if any, to `out`. */
+  push(piece: FramePiece, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
+    if (piece.first) {
+      const violation = this.begin(piece)
+      if (violation !== undefined) return violation
+    }
+    if (this.state._tag === "Idle") return this.whole(piece, out)
+    const message = this.state
+    if (message.opcode === Opcode.text) {
+      message.utf8 = Utf8.validate(message.utf8, piece.bytes, piece.start, piece.end)
+      if (message.utf8 === Utf8.reject) return invalidUtf8("text is not UTF-8")
+    }
+    append(message, piece, this.limits.maxMessageBytes)
+    return piece.last && piece.fin ? this.complete(message, out) : undefined
+  }
+
+  // Checks the header against the message in progress (section 5.4) and the limits. Leaves the state idle when the whole
+  // message is in this piece.
+  private begin(piece: FramePiece): ProtocolViolation | undefined {
+    const state = this.state
+    if (state._tag === "Idle") {
+      if (piece.opcode === Opcode.continuation) {
+        return protocolError("5.4", "continuation frame without a message to continue")
+      }
+      if (piece.length > this.limits.maxMessageBytes) return messageTooBig(this.limits.maxMessageBytes)
+      if (!(piece.fin && piece.last)) {
+        const { length: announced, opcode } = piece
+        this.state = {
+          _tag: "Assembling",
+          opcode,
+          fragments: 1,
+          buffer: empty,
+          length: 0,
+          announced,
+          utf8: Utf8.accept
+        }
+      }
+      return undefined
+    }
+    if (piece.opcode !== Opcode.continuation) {
+      return protocolError("5.4", "new message inside a fragmented message")
+    }
+    // Extensions mark the first frame of a message only (RFC 7692, section 6.1).
+    if (piece.rsv !== 0) return protocolError("5.2", "reserved bit set on a continuation frame")
+    state.announced += piece.length
+    if (state.announced > this.limits.maxMessageBytes) return messageTooBig(this.limits.maxMessageBytes)
+    state.fragments++
+    if (state.fragments > this.limits.maxFragments) {
+      return policyViolation(`message exceeds ${this.limits.maxFragments} fragments`)
+    }
+    return undefined
+  }
+
+  private whole(piece: FramePiece, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
+    if (piece.opcode === Opcode.text) {
+      const text = this.utf8.decode(piece.bytes, piece.start, piece.end)
+      if (text === undefined) return invalidUtf8("text is not UTF-8")
+      out.push(text)
+    } else {
+      out.push(copy(piece.bytes, piece.start, piece.end))
+    }
+    return undefined
+  }
+
+  private complete(message: Assembling, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
+    this.state = idle
+    const { buffer, length } = message
+    if (message.opcode === Opcode.text) {
+      const text = message.utf8 === Utf8.accept ? this.utf8.decode(buffer, 0, length) : undefined
+      if (text === undefined) return invalidUtf8("text ends inside a character")
+      out.push(text)
+    } else {
+      // Memory that the growth of the buffer left over is not worth keeping alive behind a message.
+      const slack = buffer.length - length
+      out.push(slack > length >>> 2 ? copy(buffer, 0, length) : buffer.subarray(0, length))
+    }
+    return undefined
+  }
+}
+
+// `slice` of a subclass such as Node's Buffer would be a view; the bytes may not outlive the chunk they are in.
+const copy = (bytes: Uint8Array, start: number, end: number): Uint8Array =>
+  Uint8Array.prototype.slice.call(bytes, start, end)
+
+// Grows fourfold, so that appending is linear over any number of fragments, and never beyond the end of the message, once
+// that is known, or the limit.
+const append = (message: Assembling, piece: FramePiece, maxMessageBytes: number): void => {
+  const added = piece.end - piece.start
+  if (added === 0) return
+  const needed = message.length + added
+  if (needed > message.buffer.length) {
+    const most = piece.fin ? message.announced : maxMessageBytes
+    const grown = new Uint8Array(Math.max(needed, Math.min(most, Math.max(firstCapacity, message.buffer.length * 4))))
+    grown.set(message.buffer.subarray(0, message.length))
+    message.buffer = grown
+  }
+  message.buffer.set(piece.bytes.subarray(piece.start, piece.end), message.length)
+  message.length = needed
+}
