@@ -22,6 +22,11 @@ export * as Connection from "./Connection.ts"
 /**
  * @since 0.1.0
  */
+export * as HandshakeRequest from "./HandshakeRequest.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Heartbeat from "./Heartbeat.ts"
 
 /**
@@ -32,9 +37,24 @@ export * as Message from "./Message.ts"
 /**
  * @since 0.1.0
  */
+export * as ServerRuntime from "./ServerRuntime.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Transport from "./Transport.ts"
 
 /**
  * @since 0.1.0
  */
+export * as WebSocketClient from "./WebSocketClient.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as WebSocketError from "./WebSocketError.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as WebSocketServer from "./WebSocketServer.ts"

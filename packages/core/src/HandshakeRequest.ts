@@ -1,0 +1,101 @@
+/**
+ * The opening request of a client, as a server's handshake hook sees it, and the ways to answer it.
+ *
+ * @since 0.1.0
+ */
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Cookies from "effect/http/Cookies"
+import type { Headers } from "./protocol/Handshake.ts"
+import type { Address } from "./Transport.ts"
+
+/**
+ * A well-formed opening request (RFC 6455, section 4.2.1).
+ *
+ * **Details**
+ *
+ * `url` is the request target as sent, `path` and `query` its parts. Header names are in lower case; a repeated header's
+ * values are joined by commas. `subprotocols` are those offered, in the client's order of preference.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface HandshakeRequest {
+  readonly url: string
+  readonly path: string
+  readonly query: URLSearchParams
+  readonly headers: Headers
+  readonly cookies: Readonly<Record<string, string>>
+  readonly subprotocols: ReadonlyArray<string>
+  readonly peerAddress: Option.Option<Address>
+  readonly localAddress: Option.Option<Address>
+}
+
+/**
+ * The answer that accepts a request: with one of the offered subprotocols, further response headers, and data for the
+ * handler.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Accepted<out Data> {
+  readonly subprotocol?: string | undefined
+  readonly headers?: Headers | undefined
+  readonly data: Data
+}
+
+/**
+ * The answer that rejects a request, as an HTTP response; a handshake hook fails with it.
+ *
+ * **Example** (Demanding a token)
+ *
+ * ```ts
+ * import { HandshakeRequest } from "@effect-ws/core"
+ * import { Effect } from "effect"
+ *
+ * const authenticate = Effect.fnUntraced(function*(request: HandshakeRequest.HandshakeRequest) {
+ *   const token = request.query.get("token")
+ *   if (token === null) return yield* new HandshakeRequest.HandshakeRejected({ status: 401, body: "no token" })
+ *   return { data: { token } }
+ * })
+ * ```
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class HandshakeRejected extends Schema.TaggedError<HandshakeRejected>(
+  "@effect-ws/core/HandshakeRequest/HandshakeRejected"
+)("HandshakeRejected", {
+  status: Schema.Int,
+  headers: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
+  body: Schema.optionalKey(Schema.String)
+}) {}
+
+/**
+ * Makes the request that a hook sees from the head that the platform parsed; `undefined` if the target is not a URL.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (head: {
+  readonly url: string
+  readonly headers: Headers
+  readonly subprotocols: ReadonlyArray<string>
+  readonly peerAddress: Address | undefined
+  readonly localAddress: Address | undefined
+}): HandshakeRequest | undefined => {
+  // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
+  const target = head.url.startsWith("/") ? `http://localhost${head.url}` : head.url
+  if (!URL.canParse(target)) return undefined
+  const url = new URL(target)
+  return {
+    url: head.url,
+    path: url.pathname,
+    query: url.searchParams,
+    headers: head.headers,
+    cookies: Cookies.parseHeader(head.headers["cookie"] ?? ""),
+    subprotocols: head.subprotocols,
+    peerAddress: Option.fromUndefinedOr(head.peerAddress),
+    localAddress: Option.fromUndefinedOr(head.localAddress)
+  }
+}

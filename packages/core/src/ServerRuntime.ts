@@ -1,0 +1,291 @@
+/**
+ * From an upgrade request to a handled connection: the part of a server that is the same on every platform.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Connection from "./Connection.ts"
+import * as HandshakeRequest from "./HandshakeRequest.ts"
+import * as Heartbeat from "./Heartbeat.ts"
+import * as Message from "./Message.ts"
+import * as Handshake from "./protocol/Handshake.ts"
+import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
+import type { Utf8Codec } from "./protocol/Utf8.ts"
+import type { Address, Transport } from "./Transport.ts"
+import type { Route, WebSocketServer } from "./WebSocketServer.ts"
+import { ConnectionError, SendError } from "./WebSocketError.ts"
+
+/**
+ * The options of a server on any platform, beside those of its connections.
+ *
+ * **Details**
+ *
+ * | option | default | meaning |
+ * |---|---|---|
+ * | `origin` | same origin; a missing Origin is allowed | which pages may connect; others are answered 403 |
+ * | `handshakeTimeout` | 10 seconds | the whole of a handshake, hook included; after it, 503 |
+ * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
+ * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ServerOptions extends Connection.ConnectionOptions {
+  readonly origin?: OriginPolicy | undefined
+  readonly handshakeTimeout?: Duration.Input | undefined
+  readonly maxHeaders?: number | undefined
+  readonly heartbeat?: Heartbeat.Options | false | undefined
+}
+
+/**
+ * A request to upgrade, with the ways to answer it.
+ *
+ * **Details**
+ *
+ * Exactly one of `accept` and `reject` is called, once. `accept` sends the 101 and hands the socket over; `reject` sends
+ * another response and ends the socket; `abandon` drops the socket, whatever was called before. `lost` completes when the
+ * peer goes away before its request is answered.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Upgrade {
+  readonly method: string
+  readonly httpVersion: string
+  readonly url: string
+  readonly headers: Handshake.Headers
+  readonly rawHeaders: ReadonlyArray<string>
+  readonly peerAddress: Address | undefined
+  readonly localAddress: Address | undefined
+  readonly accept: (headers: Handshake.Headers) => Transport
+  readonly reject: (response: Response) => void
+  readonly abandon: () => void
+  readonly lost: Effect.Effect<void>
+}
+
+/**
+ * An HTTP response to a request that is not upgraded.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Response {
+  readonly status: number
+  readonly headers: Handshake.Headers
+  readonly body: string
+}
+
+/**
+ * The service of a server, and what its platform calls for each upgrade request.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ServerRuntime {
+  readonly server: WebSocketServer["Service"]
+  readonly upgrade: (upgrade: Upgrade) => void
+}
+
+/**
+ * Answers plain HTTP on a WebSocket port (RFC 7231, section 6.5.15).
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const upgradeRequired: Response = {
+  status: 426,
+  headers: { upgrade: "websocket", connection: "Upgrade", "content-type": "text/plain" },
+  body: "This is a WebSocket server."
+}
+
+const response = (status: number, body: string, headers: Handshake.Headers = {}): Response => ({
+  status,
+  headers: { "content-type": "text/plain", ...headers },
+  body
+})
+
+const defaultOrigin: OriginPolicy = { allow: "same-origin" }
+
+/**
+ * Makes the runtime of a server that listens at `address`.
+ *
+ * **When to use**
+ *
+ * To write a server for a platform: pass it every upgrade request that arrives.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: (
+  options: ServerOptions & {
+    readonly address: Address
+    readonly sha1: Handshake.Sha1
+    readonly utf8?: Utf8Codec | undefined
+  }
+) => Effect.Effect<ServerRuntime, never, Scope.Scope> = Effect.fnUntraced(function*(options) {
+  const heartbeat = options.heartbeat === false
+    ? undefined
+    : yield* Heartbeat.make(options.heartbeat ?? Heartbeat.defaults)
+  const routes = new Set<Route>()
+  const connections = new Set<Connection.Connection>()
+
+  const routeOf = (path: string): Route | undefined => {
+    let fallback: Route | undefined
+    for (const route of routes) {
+      if (route.path === path) return route
+      if (route.path === undefined) fallback = route
+    }
+    return fallback
+  }
+
+  const upgrade = (upgrade: Upgrade): void => {
+    const checked = Handshake.checkRequest(upgrade, { maxHeaders: options.maxHeaders ?? 128 })
+    if (checked._tag === "HandshakeFailure") {
+      return upgrade.reject(response(checked.status, checked.detail, checked.headers))
+    }
+    const request = HandshakeRequest.make({ ...upgrade, subprotocols: checked.subprotocols })
+    if (request === undefined) return upgrade.reject(response(400, "malformed request target"))
+    const { host, origin } = upgrade.headers
+    // RFC 6455, section 4.2.2: an origin that is not acceptable is answered 403.
+    if (!isOriginAllowed(origin, host, options.origin ?? defaultOrigin)) {
+      return upgrade.reject(response(403, "origin not allowed"))
+    }
+    if (routes.size === 0) return upgrade.reject(response(503, "not serving"))
+    const route = routeOf(request.path)
+    if (route === undefined) return upgrade.reject(response(404, "not found"))
+    route.run(attempt(upgrade, route, request, checked.key))
+  }
+
+  // The life of one connection, from its request to its end. Whatever goes wrong, the socket is answered or dropped.
+  const attempt = (
+    upgrade: Upgrade,
+    route: Route,
+    request: HandshakeRequest.HandshakeRequest,
+    key: string
+  ): Effect.Effect<void> =>
+    decide(route, request).pipe(
+      Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
+      Effect.matchCauseEffect({
+        onSuccess: (accepted) => handle(upgrade, route, request, key, accepted),
+        onFailure: (cause) => refuse(upgrade, cause)
+      }),
+      Effect.onInterrupt(() => Effect.sync(upgrade.abandon))
+    )
+
+  const decide = Effect.fnUntraced(function*(route: Route, request: HandshakeRequest.HandshakeRequest) {
+    const accepted = yield* route.handshake(request).pipe(
+      Effect.timeoutOrElse({
+        duration: options.handshakeTimeout ?? "10 seconds",
+        orElse: () => Effect.fail(new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" }))
+      })
+    )
+    const subprotocol = accepted.subprotocol ?? Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
+    if (subprotocol !== undefined && !request.subprotocols.includes(subprotocol)) {
+      return yield* Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
+    }
+    return { ...accepted, subprotocol }
+  })
+
+  const refuse = (upgrade: Upgrade, cause: Cause.Cause<HandshakeRequest.HandshakeRejected>): Effect.Effect<void> => {
+    const rejected = Cause.findErrorOption(cause)
+    if (rejected._tag === "Some") {
+      const { body, headers, status } = rejected.value
+      return Effect.sync(() => upgrade.reject(response(status, body ?? "", headers)))
+    }
+    if (Cause.hasInterruptsOnly(cause)) return Effect.sync(upgrade.abandon)
+    return Effect.andThen(
+      Effect.logError("WebSocket handshake hook failed", cause),
+      Effect.sync(() => upgrade.reject(response(500, "handshake failed")))
+    )
+  }
+
+  const handle = (
+    upgrade: Upgrade,
+    route: Route,
+    request: HandshakeRequest.HandshakeRequest,
+    key: string,
+    accepted: HandshakeRequest.Accepted<unknown>
+  ): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      const connection = yield* establish(upgrade, request, key, accepted)
+      yield* route.handler(connection, accepted.data)
+    }).pipe(
+      Effect.scoped,
+      Effect.catchCause(logHandlerFailure)
+    )
+
+  // Nothing may come between the 101 and the connection that owns the socket.
+  const establish = (
+    upgrade: Upgrade,
+    request: HandshakeRequest.HandshakeRequest,
+    key: string,
+    accepted: HandshakeRequest.Accepted<unknown>
+  ): Effect.Effect<Connection.Connection, never, Scope.Scope> =>
+    Effect.uninterruptible(Effect.gen(function*() {
+      const { subprotocol } = accepted
+      const headers = Handshake.responseHeaders({ key, sha1: options.sha1, subprotocol, headers: accepted.headers })
+      const transport = yield* Effect.sync(() => upgrade.accept(headers)).pipe(
+        Effect.onError(() => Effect.sync(upgrade.abandon))
+      )
+      // Registered first, to be forgotten last: a closing connection still counts.
+      let connection: Connection.Connection | undefined
+      yield* Effect.addFinalizer(() => Effect.sync(() => connection && connections.delete(connection)))
+      connection = yield* Connection.make(transport, {
+        ...options,
+        heartbeat,
+        handshake: {
+          subprotocol,
+          extensions: [],
+          request: { url: request.url, headers: request.headers },
+          response: { status: 101, headers }
+        }
+      })
+      connections.add(connection)
+      return connection
+    }))
+
+  return {
+    server: {
+      address: options.address,
+      connections: Effect.suspend(() =>
+        Effect.filter(connections, (connection) => Effect.map(connection.state, (state) => state !== "Closed"))
+      ),
+      broadcast: (message, { except, overflow } = {}) =>
+        Effect.suspend(() => {
+          const prepared = Message.prepare(message)
+          const waiting: Array<Connection.Connection> = []
+          for (const connection of connections) {
+            if (connection !== except && connection.sendUnsafe(prepared, overflow) === "Full") waiting.push(connection)
+          }
+          const send = (connection: Connection.Connection) => Effect.ignore(connection.send(prepared))
+          return Effect.forEach(waiting, send, { concurrency: "unbounded", discard: true })
+        }),
+      route: (route) =>
+        Effect.asVoid(Effect.acquireRelease(
+          Effect.suspend(() => {
+            for (const other of routes) {
+              if (other.path === route.path) return Effect.die(new Error(`${route.path ?? "every path"} is served already`))
+            }
+            return Effect.sync(() => routes.add(route))
+          }),
+          () => Effect.sync(() => routes.delete(route))
+        ))
+    },
+    upgrade
+  }
+})
+
+// That a peer went away is its own affair; anything else is a mistake in the handler.
+const logHandlerFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+  if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+  const isEnding = cause.reasons.every((reason) =>
+    Cause.isFailReason(reason) &&
+    (reason.error instanceof ConnectionError || reason.error instanceof SendError || Cause.isDone(reason.error))
+  )
+  return isEnding
+    ? Effect.logDebug("WebSocket connection ended in its handler", cause)
+    : Effect.logError("WebSocket handler failed", cause)
+}

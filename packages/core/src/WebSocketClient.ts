@@ -1,0 +1,199 @@
+/**
+ * Connecting to WebSocket servers.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Connection from "./Connection.ts"
+import * as Heartbeat from "./Heartbeat.ts"
+import * as Handshake from "./protocol/Handshake.ts"
+import * as Mask from "./protocol/Mask.ts"
+import type { Utf8Codec } from "./protocol/Utf8.ts"
+import { parseUrl, type WebSocketUrl } from "./protocol/WebSocketUrl.ts"
+import type { Transport } from "./Transport.ts"
+import { BadUpgrade, ConnectError, ConnectTimeout, InvalidRequest, InvalidUrl } from "./WebSocketError.ts"
+
+/**
+ * Makes connections as a client.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class WebSocketClient extends Context.Service<WebSocketClient, {
+  readonly connect: (
+    url: string | URL,
+    options?: ConnectOptions
+  ) => Effect.Effect<Connection.Connection, ConnectError, Scope.Scope>
+}>()("@effect-ws/core/WebSocketClient/WebSocketClient") {}
+
+/**
+ * The options of one connection, beside its limits and policies.
+ *
+ * **Details**
+ *
+ * | option | default | meaning |
+ * |---|---|---|
+ * | `headers` | none | further headers of the opening request; those of the handshake itself are not replaced |
+ * | `subprotocols` | none | what to offer, best first; a server that chooses none is refused |
+ * | `connectTimeout` | 10 seconds | name lookup, connecting and the handshake together |
+ * | `heartbeat` | 20 s and 20 s | when a silent server is pinged and dropped; `false` turns it off |
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ConnectOptions extends Connection.ConnectionOptions {
+  readonly headers?: Handshake.Headers | undefined
+  readonly subprotocols?: ReadonlyArray<string> | undefined
+  readonly connectTimeout?: Duration.Input | undefined
+  readonly heartbeat?: Heartbeat.Options | false | undefined
+}
+
+/**
+ * Connects to a `ws:` URL. The connection lives in the scope, and is closed with it.
+ *
+ * **Details**
+ *
+ * Interrupting the effect, at any stage, leaves no socket behind.
+ *
+ * **Example** (Asking one question)
+ *
+ * ```ts
+ * import { WebSocketClient } from "@effect-ws/core"
+ * import { Effect } from "effect"
+ *
+ * const ask = Effect.fnUntraced(function*(question: string) {
+ *   const connection = yield* WebSocketClient.connect("ws://127.0.0.1:8080")
+ *   yield* connection.send(question)
+ *   return yield* connection.receive
+ * }, Effect.scoped)
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const connect = (
+  url: string | URL,
+  options?: ConnectOptions
+): Effect.Effect<Connection.Connection, ConnectError, WebSocketClient | Scope.Scope> =>
+  WebSocketClient.use((client) => client.connect(url, options))
+
+/**
+ * An opening request, ready to be sent.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OpeningRequest {
+  readonly url: WebSocketUrl
+  readonly headers: Handshake.Headers
+}
+
+/**
+ * A response with status 101, and the socket it came over.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Opened {
+  readonly headers: Handshake.Headers
+  readonly transport: Transport
+}
+
+/**
+ * What a platform brings to make a client.
+ *
+ * **Details**
+ *
+ * - `open` sends the request over a new socket and waits for a 101; any other response, or a failure, is a reason. When it
+ *   is interrupted or fails, it leaves no socket.
+ * - `randomFill` fills an array with cryptographically strong random bytes (RFC 6455, sections 4.1 and 5.3).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Platform {
+  readonly open: (request: OpeningRequest) => Effect.Effect<Opened, ConnectError["reason"]>
+  readonly randomFill: (bytes: Uint8Array) => void
+  readonly sha1: Handshake.Sha1
+  readonly utf8?: Utf8Codec | undefined
+}
+
+/**
+ * Makes the client of a platform.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Service"], never, Scope.Scope> = Effect
+  .fnUntraced(function*(platform) {
+    const shared = yield* Heartbeat.make(Heartbeat.defaults)
+    const maskKey = Mask.keysFrom(platform.randomFill)
+
+    const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {
+      if (options === false) return Effect.undefined
+      return options === undefined ? Effect.succeed(shared) : Heartbeat.make(options)
+    }
+
+    const establish = Effect.fnUntraced(function*(
+      url: WebSocketUrl,
+      options: ConnectOptions,
+      restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+    ) {
+      const subprotocols = options.subprotocols ?? []
+      const invalid = Handshake.checkSubprotocols(subprotocols)
+      if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
+      const nonce = new Uint8Array(16)
+      platform.randomFill(nonce)
+      const key = Handshake.encodeKey(nonce)
+      const headers = Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, headers: options.headers })
+      const opened = yield* restore(platform.open({ url, headers }).pipe(
+        Effect.timeoutOrElse({
+          duration: options.connectTimeout ?? "10 seconds",
+          orElse: () => Effect.fail(new ConnectTimeout({}))
+        })
+      ))
+      const response = { status: 101, headers: opened.headers }
+      const checked = checkResponse(response, { key, sha1: platform.sha1, subprotocols, extensions: [] })
+      if (checked._tag === "HandshakeFailure") {
+        opened.transport.destroy()
+        const { detail, section } = checked
+        return yield* new BadUpgrade({ detail, section })
+      }
+      return yield* Connection.make(opened.transport, {
+        ...options,
+        maskKey,
+        utf8: platform.utf8,
+        heartbeat: yield* heartbeatOf(options.heartbeat),
+        handshake: {
+          subprotocol: checked.subprotocol,
+          extensions: checked.extensions,
+          request: { url: url.target, headers },
+          response
+        }
+      })
+    })
+
+    return {
+      connect: (input, options = {}) => {
+        const text = String(input)
+        const url = parseUrl(text)
+        const connecting = url._tag === "InvalidUrl"
+          ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
+          // Between an open socket and the connection that owns it, nothing may interrupt.
+          : Effect.uninterruptibleMask((restore) => establish(url, options, restore))
+        return Effect.mapError(connecting, (reason) => new ConnectError({ url: text, reason }))
+      }
+    }
+  })
+
+// Section 4.1 lets a server choose none of the subprotocols; who offered some cannot speak without.
+const checkResponse: typeof Handshake.checkResponse = (response, expected) => {
+  const checked = Handshake.checkResponse(response, expected)
+  if (checked._tag === "Accepted" && checked.subprotocol === undefined && expected.subprotocols.length > 0) {
+    return { _tag: "HandshakeFailure", section: "4.1", detail: "the server chose none of the subprotocols offered" }
+  }
+  return checked
+}

@@ -1,0 +1,115 @@
+/**
+ * Node's sockets as transports.
+ *
+ * @since 0.1.0
+ */
+import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
+import { Socket } from "node:net"
+import type { Duplex } from "node:stream"
+
+class SocketTransport implements Transport {
+  private readonly socket: Duplex
+  private handler: TransportHandler | undefined
+  private isDraining = false
+  private cause: unknown
+
+  constructor(socket: Duplex) {
+    this.socket = socket
+    // From the first moment: a reset before `start` must not be an unhandled error.
+    socket.on("error", (error) => {
+      this.cause = error
+    })
+    if (socket instanceof Socket) {
+      socket.setNoDelay(true)
+      socket.setTimeout(0)
+    }
+  }
+
+  get peerAddress(): Address | undefined {
+    return this.socket instanceof Socket ? peerAddress(this.socket) : undefined
+  }
+
+  get localAddress(): Address | undefined {
+    return this.socket instanceof Socket ? localAddress(this.socket) : undefined
+  }
+
+  start(handler: TransportHandler): void {
+    const { socket } = this
+    this.handler = handler
+    // The event of a socket that is closed already does not come again.
+    if (socket.closed) return queueMicrotask(() => handler.onClose(this.cause))
+    socket.on("close", () => handler.onClose(this.cause))
+    socket.on("end", () => handler.onEnd())
+    // A plain array of bytes, so that what a user gets does not depend on the platform.
+    socket.on("data", (chunk: Buffer) =>
+      handler.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length)))
+  }
+
+  pause(): void {
+    this.socket.pause()
+  }
+
+  resume(): void {
+    this.socket.resume()
+  }
+
+  write(chunks: ReadonlyArray<Uint8Array>): boolean {
+    const { socket } = this
+    if (chunks.length > 1) socket.cork()
+    for (const chunk of chunks) socket.write(chunk, this.onWritten)
+    if (chunks.length > 1) socket.uncork()
+    // Nothing is left in the stream if the kernel took it all within the call.
+    this.isDraining = socket.writableLength > 0
+    return !this.isDraining
+  }
+
+  end(): void {
+    this.socket.end()
+  }
+
+  destroy(): void {
+    this.socket.destroy()
+  }
+
+  // One function for all writes: Node then calls back once for those that complete together.
+  private readonly onWritten = (): void => {
+    if (!this.isDraining || this.socket.writableLength > 0 || this.socket.destroyed) return
+    this.isDraining = false
+    this.handler?.onDrain()
+  }
+}
+
+/**
+ * Makes a transport from a socket, or any duplex stream, after its opening handshake.
+ *
+ * **Details**
+ *
+ * `head` are bytes that were read behind the handshake; they arrive first. The transport takes the socket over: nothing
+ * else may read from it, write to it or change its timeout.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromSocket = (socket: Duplex, head?: Uint8Array): Transport => {
+  if (head !== undefined && head.length > 0) socket.unshift(head)
+  return new SocketTransport(socket)
+}
+
+/**
+ * The address of a socket's other end.
+ *
+ * @category addresses
+ * @since 0.1.0
+ */
+export const peerAddress = (socket: Socket): Address | undefined => tcp(socket.remoteAddress, socket.remotePort)
+
+/**
+ * The address of a socket's own end.
+ *
+ * @category addresses
+ * @since 0.1.0
+ */
+export const localAddress = (socket: Socket): Address | undefined => tcp(socket.localAddress, socket.localPort)
+
+const tcp = (host: string | undefined, port: number | undefined): Address | undefined =>
+  host === undefined || port === undefined ? undefined : { _tag: "Tcp", host, port }

@@ -1,0 +1,206 @@
+/**
+ * The server on Node.
+ *
+ * @since 0.1.0
+ */
+import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
+import type { Address } from "@effect-ws/core/Transport"
+import { WebSocketServer } from "@effect-ws/core/WebSocketServer"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { createHash } from "node:crypto"
+import * as Http from "node:http"
+import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
+import * as NodeTransport from "./NodeTransport.ts"
+import * as NodeUtf8 from "./NodeUtf8.ts"
+
+const tag = "@effect-ws/node/NodeWebSocketServer"
+
+/**
+ * Another socket listens at the address.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AddressInUse extends Schema.TaggedError<AddressInUse>(`${tag}/AddressInUse`)("AddressInUse", {}) {}
+
+/**
+ * The address cannot be listened at: not this machine's, not permitted, not resolvable.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ListenFailed extends Schema.TaggedError<ListenFailed>(`${tag}/ListenFailed`)("ListenFailed", {
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * A server could not be started.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ListenError extends Schema.TaggedError<ListenError>(`${tag}/ListenError`)("ListenError", {
+  host: Schema.String,
+  port: Schema.Number,
+  reason: Schema.Union([AddressInUse, ListenFailed])
+}) {
+  override get message() {
+    return `${this.reason._tag}: ${this.host}:${this.port}`
+  }
+}
+
+/**
+ * Where to listen, beside the options that a server has on every platform. `host` is 127.0.0.1 by default; with port 0 the
+ * system assigns a free port, which the service's `address` tells.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends ServerRuntime.ServerOptions {
+  readonly port: number
+  readonly host?: string | undefined
+}
+
+/**
+ * Provides a `WebSocketServer` that listens on its own port. HTTP is parsed by `node:http`.
+ *
+ * **Details**
+ *
+ * Plain HTTP requests are answered 426. When the layer is released, the server stops listening, and what is not upgraded
+ * is dropped; connections have ended before, with the layers of `WebSocketServer.serve` that need the server.
+ *
+ * **Example** (An echo server)
+ *
+ * ```ts
+ * import { WebSocketServer } from "@effect-ws/core"
+ * import { NodeWebSocketServer } from "@effect-ws/node"
+ * import { Layer, Stream } from "effect"
+ *
+ * const echo = WebSocketServer.serve((connection) =>
+ *   Stream.runForEach(connection.messages, (message) => connection.send(message))
+ * ).pipe(Layer.provide(NodeWebSocketServer.layer({ port: 8080 })))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenError> =>
+  Layer.effect(
+    WebSocketServer,
+    Effect.gen(function*() {
+      const http = makeHttpServer(options)
+      const address = yield* listen(http, options)
+      const runtime = yield* ServerRuntime.make({
+        ...options,
+        address,
+        sha1: (bytes) => createHash("sha1").update(bytes).digest(),
+        utf8: NodeUtf8.codec
+      })
+      http.on("request", (request, response) => {
+        request.resume()
+        respond(response, ServerRuntime.upgradeRequired)
+      })
+      http.on("upgrade", (request, socket, head) => runtime.upgrade(upgradeOf(request, socket, head)))
+      return runtime.server
+    })
+  )
+
+const makeHttpServer = (options: Options): Http.Server => {
+  const handshakeTimeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
+  const http = Http.createServer({
+    // The whole head of a request has to arrive in time; Node checks it only this often.
+    headersTimeout: handshakeTimeout,
+    requestTimeout: handshakeTimeout,
+    connectionsCheckingInterval: Math.min(1000, handshakeTimeout / 2)
+  })
+  // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
+  http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
+  return http
+}
+
+const listen = (http: Http.Server, options: Options): Effect.Effect<Address, ListenError, Scope.Scope> => {
+  const { host = "127.0.0.1", port } = options
+  return Effect.acquireRelease(
+    Effect.callback<Address, ListenError>((resume) => {
+      const onError = (cause: NodeJS.ErrnoException) => {
+        const reason = cause.code === "EADDRINUSE" ? new AddressInUse({}) : new ListenFailed({ cause })
+        resume(Effect.fail(new ListenError({ host, port, reason })))
+      }
+      http.once("error", onError)
+      http.listen(port, host, () => {
+        http.off("error", onError)
+        const address = http.address()
+        resume(Effect.succeed(
+          typeof address === "object" && address !== null
+            ? { _tag: "Tcp", host: address.address, port: address.port }
+            : { _tag: "Unix", path: String(address) }
+        ))
+      })
+    }),
+    () =>
+      Effect.callback<void>((resume) => {
+        http.close(() => resume(Effect.void))
+        http.closeAllConnections()
+      })
+  )
+}
+
+const upgradeOf = (request: Http.IncomingMessage, socket: Duplex, head: Buffer): ServerRuntime.Upgrade => {
+  // From here on the socket is ours alone, and a reset must not be an unhandled error.
+  socket.on("error", () => {})
+  return {
+    method: request.method ?? "",
+    httpVersion: request.httpVersion,
+    url: request.url ?? "",
+    headers: headersOf(request),
+    rawHeaders: request.rawHeaders,
+    peerAddress: NodeTransport.peerAddress(request.socket),
+    localAddress: NodeTransport.localAddress(request.socket),
+    accept: (headers) => {
+      const response = responseOver(request)
+      response.writeHead(101, headers)
+      response.flushHeaders()
+      response.detachSocket(request.socket)
+      return NodeTransport.fromSocket(socket, head)
+    },
+    reject: (rejection) => {
+      const response = responseOver(request)
+      response.shouldKeepAlive = false
+      response.on("finish", () => request.socket.destroySoon())
+      respond(response, rejection)
+    },
+    abandon: () => socket.destroy(),
+    lost: closed(request.socket)
+  }
+}
+
+// Node writes the response, and with it refuses headers that would not be HTTP.
+const responseOver = (request: Http.IncomingMessage): Http.ServerResponse => {
+  const response = new Http.ServerResponse(request)
+  response.assignSocket(request.socket)
+  return response
+}
+
+const respond = (response: Http.ServerResponse, { body, headers, status }: ServerRuntime.Response): void => {
+  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+  response.end(body)
+}
+
+const closed = (socket: Socket): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    if (socket.closed) return resume(Effect.void)
+    const onClose = () => resume(Effect.void)
+    socket.once("close", onClose)
+    return Effect.sync(() => socket.off("close", onClose))
+  })
+
+const headersOf = (request: Http.IncomingMessage): Record<string, string> => {
+  const headers: Record<string, string> = {}
+  for (const [name, values = []] of Object.entries(request.headersDistinct)) headers[name] = values.join(", ")
+  return headers
+}

@@ -1,0 +1,25 @@
+/**
+ * effect-ws on Node: servers and clients as layers.
+ *
+ * @since 0.1.0
+ */
+
+/**
+ * @since 0.1.0
+ */
+export * as NodeTransport from "./NodeTransport.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as NodeUtf8 from "./NodeUtf8.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as NodeWebSocketClient from "./NodeWebSocketClient.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as NodeWebSocketServer from "./NodeWebSocketServer.ts"
