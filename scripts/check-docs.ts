@@ -47,6 +47,7 @@ writeFileSync(
       rootDir: root,
       composite: false,
       incremental: false,
+      declarationMap: false,
       noEmit: true,
       noUnusedLocals: false,
       types: ["node"],
