@@ -96,7 +96,8 @@ export interface ServeOptions<Data, R> {
  * **Gotchas**
  *
  * The end of a connection does not end its handler: one that does not read `messages` to their end has to wait for
- * `connection.closed`.
+ * `connection.closed`. The handler's `data` gets its type from the hook, if the hook's parameter has one: define the hook by
+ * itself, or annotate its request.
  *
  * **Example** (Echo)
  *
