@@ -90,22 +90,74 @@ export interface Options extends ServerRuntime.ServerOptions {
  * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenError> =>
+  layerFromHttpServer(
+    Effect.suspend(() => {
+      const http = makeHttpServer(options)
+      http.on("request", (request, response) => {
+        request.resume()
+        respond(response, ServerRuntime.upgradeRequired)
+      })
+      return Effect.as(listen(http, options), http)
+    }),
+    options
+  )
+
+/**
+ * Provides a `WebSocketServer` on an HTTP server that others made, so that pages and WebSockets share one port.
+ *
+ * **When to use**
+ *
+ * To serve WebSockets beside an application of `node:http`. Where there is nothing but WebSockets, use {@link layer}.
+ *
+ * **Details**
+ *
+ * The effect gives a server that listens already. Only its `upgrade` events are handled, all of them: a path that nobody
+ * serves is answered 404. Ordinary requests stay with the server's own listeners, and so do the limits and timeouts of
+ * reading a request.
+ *
+ * When the layer is released, its connections have been closed with 1001, and the server goes on without them, unless it
+ * lives in the layer's scope: then it is released next.
+ *
+ * **Example** (A page and an echo server on one port)
+ *
+ * ```ts
+ * import { WebSocketServer } from "@effect-ws/core"
+ * import { NodeWebSocketServer } from "@effect-ws/node"
+ * import { Effect, Layer, Stream } from "effect"
+ * import * as Http from "node:http"
+ *
+ * const http = Http.createServer((_request, response) => response.end("Hello")).listen(8080)
+ *
+ * const echo = WebSocketServer.serve((connection) =>
+ *   Stream.runForEach(connection.messages, (message) => connection.send(message))
+ * ).pipe(Layer.provide(NodeWebSocketServer.layerFromHttpServer(Effect.succeed(http))))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromHttpServer = <E, R>(
+  server: Effect.Effect<Http.Server, E, R>,
+  options: ServerRuntime.ServerOptions = {}
+): Layer.Layer<WebSocketServer, E, Exclude<R, Scope.Scope>> =>
   Layer.effect(
     WebSocketServer,
     Effect.gen(function*() {
-      const http = makeHttpServer(options)
-      const address = yield* listen(http, options)
+      const http = yield* server
+      const address = addressOf(http)
+      if (address === undefined) return yield* Effect.die(new Error("the HTTP server does not listen yet"))
       const runtime = yield* ServerRuntime.make({
         ...options,
         address,
         sha1: (bytes) => createHash("sha1").update(bytes).digest(),
         utf8: NodeUtf8.codec
       })
-      http.on("request", (request, response) => {
-        request.resume()
-        respond(response, ServerRuntime.upgradeRequired)
-      })
-      http.on("upgrade", (request, socket, head) => runtime.upgrade(upgradeOf(request, socket, head)))
+      const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) =>
+        runtime.upgrade(upgradeOf(request, socket, head))
+      yield* Effect.acquireRelease(
+        Effect.sync(() => http.on("upgrade", onUpgrade)),
+        () => Effect.sync(() => http.off("upgrade", onUpgrade))
+      )
       return runtime.server
     })
   )
@@ -123,10 +175,10 @@ const makeHttpServer = (options: Options): Http.Server => {
   return http
 }
 
-const listen = (http: Http.Server, options: Options): Effect.Effect<Address, ListenError, Scope.Scope> => {
+const listen = (http: Http.Server, options: Options): Effect.Effect<void, ListenError, Scope.Scope> => {
   const { host = "127.0.0.1", port } = options
   return Effect.acquireRelease(
-    Effect.callback<Address, ListenError>((resume) => {
+    Effect.callback<void, ListenError>((resume) => {
       const onError = (cause: NodeJS.ErrnoException) => {
         const reason = cause.code === "EADDRINUSE" ? new AddressInUse({}) : new ListenFailed({ cause })
         resume(Effect.fail(new ListenError({ host, port, reason })))
@@ -134,12 +186,7 @@ const listen = (http: Http.Server, options: Options): Effect.Effect<Address, Lis
       http.once("error", onError)
       http.listen(port, host, () => {
         http.off("error", onError)
-        const address = http.address()
-        resume(Effect.succeed(
-          typeof address === "object" && address !== null
-            ? { _tag: "Tcp", host: address.address, port: address.port }
-            : { _tag: "Unix", path: String(address) }
-        ))
+        resume(Effect.void)
       })
     }),
     () =>
@@ -148,6 +195,14 @@ const listen = (http: Http.Server, options: Options): Effect.Effect<Address, Lis
         http.closeAllConnections()
       })
   )
+}
+
+const addressOf = (http: Http.Server): Address | undefined => {
+  const address = http.address()
+  if (address === null) return undefined
+  return typeof address === "string"
+    ? { _tag: "Unix", path: address }
+    : { _tag: "Tcp", host: address.address, port: address.port }
 }
 
 const upgradeOf = (request: Http.IncomingMessage, socket: Duplex, head: Buffer): ServerRuntime.Upgrade => {
