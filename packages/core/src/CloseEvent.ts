@@ -34,6 +34,5 @@ export class CloseEvent extends Schema.Class<CloseEvent>("@effect-ws/core/CloseE
  * @category guards
  * @since 0.1.0
  */
-export const isNormal = (event: CloseEvent): boolean =>
-  event.initiator === "Local" ||
-  (event.wasClean && (event.code === 1000 || event.code === 1001 || event.code === 1005))
+export const isNormal = ({ code, initiator }: CloseEvent): boolean =>
+  initiator === "Local" || code === 1000 || code === 1001 || code === 1005

@@ -96,7 +96,7 @@ export interface Connection {
   readonly response: HandshakeResult["response"]
 
   /**
-   * What arrives, one chunk for each read of the socket.
+   * What arrives, one chunk for each read of the socket, or several if it brought more than 1,024 messages.
    *
    * **Details**
    *

@@ -10,23 +10,19 @@ import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 
 /**
- * How often a silent connection is pinged, and how long it may stay silent after that.
+ * After how much silence a connection is pinged, and how long it may stay silent after that.
+ *
+ * **Details**
+ *
+ * 20 seconds each by default: within the idle limits of common proxies, and a dead peer is noticed in under a minute.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Options {
-  readonly interval: Duration.Input
-  readonly timeout: Duration.Input
+  readonly interval?: Duration.Input | undefined
+  readonly timeout?: Duration.Input | undefined
 }
-
-/**
- * 20 seconds each: within the idle limits of common proxies, and a dead peer is noticed in under a minute.
- *
- * @category constants
- * @since 0.1.0
- */
-export const defaults: Options = { interval: "20 seconds", timeout: "20 seconds" }
 
 /**
  * A connection as its heartbeat sees it.
@@ -69,16 +65,16 @@ interface Watch {
  * **Details**
  *
  * Every byte that arrives counts as life. When a deadline is reached late, because the event loop stood still, the delay
- * is added to all deadlines: the answers may be waiting unread. Deadlines of many connections are checked together, at
- * most twenty times per interval.
+ * is added to the deadlines of all answers that are due, and nobody is given up before another look. Deadlines of many
+ * connections are checked together, at most twenty times per interval.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make: (options: Options) => Effect.Effect<Heartbeat, never, Scope.Scope> = Effect.fnUntraced(
-  function*(options) {
-    const interval = Duration.toMillis(options.interval)
-    const timeout = Duration.toMillis(options.timeout)
+export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.Scope> = Effect.fnUntraced(
+  function*(options = {}) {
+    const interval = Duration.toMillis(options.interval ?? "20 seconds")
+    const timeout = Duration.toMillis(options.timeout ?? "20 seconds")
     const longest = Math.min(interval, timeout)
     const granularity = longest / 20
     const clock = yield* Clock.Clock
@@ -87,18 +83,16 @@ export const make: (options: Options) => Effect.Effect<Heartbeat, never, Scope.S
 
     // Does what is due for one connection, and returns when to look at it again.
     const check = (member: Member, watch: Watch, now: number, stalled: number): number => {
-      watch.since = Math.max(watch.since + stalled, member.isReading ? member.lastReceived : now)
-      if (watch.pingedAt !== undefined) {
+      watch.since = Math.max(watch.since, member.isReading ? member.lastReceived : now)
+      if (watch.pingedAt !== undefined && watch.since < watch.pingedAt) {
         watch.pingedAt += stalled
-        if (watch.since < watch.pingedAt) {
-          const deadline = watch.pingedAt + timeout
-          if (now < deadline) return deadline
-          watches.delete(member)
-          member.heartbeatLost()
-          return Infinity
-        }
-        watch.pingedAt = undefined
+        const deadline = watch.pingedAt + timeout
+        if (now < deadline || stalled > 0) return deadline
+        watches.delete(member)
+        member.heartbeatLost()
+        return Infinity
       }
+      watch.pingedAt = undefined
       const deadline = watch.since + interval
       if (now < deadline) return deadline
       watch.pingedAt = now
@@ -123,6 +117,8 @@ export const make: (options: Options) => Effect.Effect<Heartbeat, never, Scope.S
         let next = checkAll(clock.currentTimeMillisUnsafe())
         while (watches.size > 0) {
           yield* Effect.sleep(next - clock.currentTimeMillisUnsafe())
+          // Timers come before sockets in a turn of the event loop, so what has arrived is read first.
+          yield* Effect.yieldNow
           next = checkAll(next)
         }
         populated.closeUnsafe()

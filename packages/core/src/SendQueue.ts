@@ -21,6 +21,7 @@ import { ConnectionNotOpen, QueueFull, SendError } from "./WebSocketError.ts"
  * - `"fail"`: the send fails with `QueueFull`.
  * - `"drop-newest"`: the message is dropped, and the send succeeds.
  * - `"drop-oldest"`: the messages that have waited longest are dropped to make room, and the send succeeds.
+ *   A message so large that this would not be enough is dropped itself.
  * - `{ close }`: the peer is a slow consumer; the connection is closed with 1008 or 1013 without sending what waits.
  *
  * @category models
@@ -50,7 +51,7 @@ export interface SendQueueOptions {
   readonly onFlushed: () => void
 }
 
-// A frame to send. Frames of a streamed message and Close frames are not to be dropped.
+// A frame to send. Droppable are whole messages and, among the control frames, the answer to a Ping.
 interface Outgoing {
   readonly opcode: Opcode
   readonly payload: Message | Prepared
@@ -109,7 +110,10 @@ export class SendQueue {
   private readonly senders = new Set<Sender>()
   private readonly fragmentSenders = new Set<Sender>()
   private readonly controlSenders = new Set<Sender>()
+  private readonly sealWaiters = new Set<Sender>()
   private readonly drainWaiters = new Set<(effect: Effect.Effect<void, SendError>) => void>()
+  // Whether the end of the connection prevented something accepted from being sent.
+  private hasLost = false
 
   constructor(options: SendQueueOptions) {
     this.options = options
@@ -158,11 +162,19 @@ export class SendQueue {
         this.options.onOverflowClose(overflow.close)
         return "NotOpen"
       }
+      // What is in flight cannot be dropped; if it leaves no room, nothing else is dropped in vain.
+      const { bytes, messages } = this.inFlight
+      if (messages > 0 && bytes + outgoing.size > this.options.maxQueuedBytes) return "Dropped"
       this.dropOldest(outgoing.size)
       if (!this.fits(outgoing.size)) return "Dropped"
     }
     this.accept(outgoing, this.streaming ? this.held : this.queue)
     return "Accepted"
+  }
+
+  /** Tells whether a streamed message has begun and not ended. */
+  get isStreaming(): boolean {
+    return this.streaming
   }
 
   /** Appends a frame of the streamed message, suspending while there is no room; the one with `fin` ends the message. */
@@ -184,26 +196,32 @@ export class SendQueue {
     )
   }
 
+  /** Fails once nothing more is accepted. */
+  get awaitSealed(): Effect.Effect<void, SendError> {
+    return this.enter(this.sealWaiters, () => false, () => {})
+  }
+
   /** Sends a control frame ahead of what waits; suspends while too many control frames wait. */
   sendControl(opcode: Opcode, payload: Uint8Array): Effect.Effect<void, SendError> {
     return this.enter(
       this.controlSenders,
       () => this.controls.length < maxWaitingControls,
-      () => this.control(opcode, payload)
+      () => this.control(this.controlFrame(opcode, payload))
     )
   }
 
   /** Answers a Ping; while the transport is busy, only the latest answer waits (RFC 6455, section 5.5.3). */
   pong(payload: Uint8Array): void {
     if (this.phase !== "Accepting") return
-    const waiting = this.controls.findIndex((frame) => frame.opcode === Opcode.pong)
-    if (waiting >= 0) this.controls.splice(waiting, 1)
-    this.control(Opcode.pong, payload)
+    const waiting = this.controls.findIndex((frame) => frame.droppable)
+    if (waiting >= 0) this.bytes -= this.controls.splice(waiting, 1)[0]!.size
+    this.control(this.controlFrame(Opcode.pong, payload, true))
   }
 
   /** Sends a Ping of the heartbeat, unless the transport is so busy that too many control frames wait already. */
   ping(payload: Uint8Array): void {
-    if (this.phase === "Accepting" && this.controls.length < maxWaitingControls) this.control(Opcode.ping, payload)
+    if (this.phase !== "Accepting" || this.controls.length >= maxWaitingControls) return
+    this.control(this.controlFrame(Opcode.ping, payload))
   }
 
   /**
@@ -223,7 +241,7 @@ export class SendQueue {
   /** Forgets everything: the transport is gone. */
   end(): void {
     this.phase = "Ended"
-    const unsent = this.messages > 0
+    this.hasLost ||= this.messages > 0
     MutableList.clear(this.queue)
     MutableList.clear(this.held)
     this.controls = []
@@ -231,7 +249,7 @@ export class SendQueue {
     this.encoder.take()
     this.encoder.release(false)
     this.failSenders()
-    this.settleDrained(unsent ? Effect.fail(notOpen) : Effect.void)
+    this.settleDrained()
   }
 
   /** Goes on after the transport took what it was given. */
@@ -243,10 +261,10 @@ export class SendQueue {
     this.flush()
   }
 
-  /** Waits until nothing is queued; fails if the connection ends with something unsent. */
+  /** Waits until nothing is queued; fails if the connection ended with something unsent. */
   get awaitDrained(): Effect.Effect<void, SendError> {
     return Effect.callback((resume) => {
-      if (this.bytes === 0) return resume(Effect.void)
+      if (this.bytes === 0) return resume(this.drainedResult)
       this.drainWaiters.add(resume)
       return Effect.sync(() => this.drainWaiters.delete(resume))
     })
@@ -267,7 +285,7 @@ export class SendQueue {
     } while (!this.busy && this.resumeSenders())
     this.flushing = false
     if (this.busy || this.bytes > 0) return
-    this.settleDrained(Effect.void)
+    this.settleDrained()
     if (this.isFlushed) this.options.onFlushed()
   }
 
@@ -309,9 +327,9 @@ export class SendQueue {
     return { opcode: text ? Opcode.text : Opcode.binary, payload, length, fin: true, size, droppable: true }
   }
 
-  private controlFrame(opcode: Opcode, payload: Uint8Array): Outgoing {
+  private controlFrame(opcode: Opcode, payload: Uint8Array, droppable = false): Outgoing {
     const { length } = payload
-    return { opcode, payload, length, fin: true, size: this.encoder.frameLength(length), droppable: false }
+    return { opcode, payload, length, fin: true, size: this.encoder.frameLength(length), droppable }
   }
 
   private accept(outgoing: Outgoing, list: MutableList.MutableList<Outgoing>): void {
@@ -326,8 +344,7 @@ export class SendQueue {
     this.schedule()
   }
 
-  private control(opcode: Opcode, payload: Uint8Array): void {
-    const frame = this.controlFrame(opcode, payload)
+  private control(frame: Outgoing): void {
     this.bytes += frame.size
     if (this.busy) this.controls.push(frame)
     else this.encode(frame)
@@ -383,7 +400,10 @@ export class SendQueue {
       }
       const sender: Sender = { fits, accept, resume }
       senders.add(sender)
-      return Effect.sync(() => senders.delete(sender))
+      return Effect.sync(() => {
+        // Those behind may fit where this one did not.
+        if (senders.delete(sender) && !this.flushing) this.resumeSenders()
+      })
     })
   }
 
@@ -420,7 +440,10 @@ export class SendQueue {
   }
 
   private discard(list: MutableList.MutableList<Outgoing>): void {
-    for (const outgoing of MutableList.takeAll(list)) this.forget(outgoing, list)
+    for (const outgoing of MutableList.takeAll(list)) {
+      this.hasLost = true
+      this.forget(outgoing, list)
+    }
   }
 
   private forget(outgoing: Outgoing, list: MutableList.MutableList<Outgoing>): void {
@@ -430,17 +453,21 @@ export class SendQueue {
   }
 
   private failSenders(): void {
-    const failing = [...this.fragmentSenders, ...this.controlSenders, ...this.senders]
-    this.fragmentSenders.clear()
-    this.controlSenders.clear()
-    this.senders.clear()
+    const all = [this.fragmentSenders, this.controlSenders, this.senders, this.sealWaiters]
+    const failing = all.flatMap((senders) => [...senders])
+    for (const senders of all) senders.clear()
     for (const sender of failing) sender.resume(Effect.fail(notOpen))
   }
 
-  private settleDrained(effect: Effect.Effect<void, SendError>): void {
+  private get drainedResult(): Effect.Effect<void, SendError> {
+    return this.hasLost ? Effect.fail(notOpen) : Effect.void
+  }
+
+  private settleDrained(): void {
+    if (this.drainWaiters.size === 0) return
     const waiters = [...this.drainWaiters]
     this.drainWaiters.clear()
-    for (const resume of waiters) resume(effect)
+    for (const resume of waiters) resume(this.drainedResult)
   }
 
   private full(): SendError {

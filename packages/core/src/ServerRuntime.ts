@@ -15,8 +15,8 @@ import * as Handshake from "./protocol/Handshake.ts"
 import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Address, Transport } from "./Transport.ts"
-import type { Route, WebSocketServer } from "./WebSocketServer.ts"
 import { ConnectionError, SendError } from "./WebSocketError.ts"
+import type { Route, WebSocketServer } from "./WebSocketServer.ts"
 
 /**
  * The options of a server on any platform, beside those of its connections.
@@ -103,7 +103,7 @@ export const upgradeRequired: Response = {
 
 const response = (status: number, body: string, headers: Handshake.Headers = {}): Response => ({
   status,
-  headers: { "content-type": "text/plain", ...headers },
+  headers: { "content-type": "text/plain", ...Handshake.refusalHeaders(headers) },
   body
 })
 
@@ -172,7 +172,7 @@ export const make: (
         onSuccess: (accepted) => handle(upgrade, route, request, key, accepted),
         onFailure: (cause) => refuse(upgrade, cause)
       }),
-      Effect.onInterrupt(() => Effect.sync(upgrade.abandon))
+      Effect.onError(() => Effect.sync(upgrade.abandon))
     )
 
   const decide = Effect.fnUntraced(function*(route: Route, request: HandshakeRequest.HandshakeRequest) {
@@ -180,8 +180,14 @@ export const make: (
       Effect.timeoutOrElse({
         duration: options.handshakeTimeout ?? "10 seconds",
         orElse: () => Effect.fail(new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" }))
-      })
+      }),
+      Effect.tapError(({ headers, status }) =>
+        status >= 200 && status <= 599
+          ? checkHeaders(headers)
+          : Effect.die(new Error(`status ${status} does not reject a request`))
+      )
     )
+    yield* checkHeaders(accepted.headers)
     const subprotocol = accepted.subprotocol ?? Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
     if (subprotocol !== undefined && !request.subprotocols.includes(subprotocol)) {
       return yield* Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
@@ -202,6 +208,8 @@ export const make: (
     )
   }
 
+  // Only the handler itself is interrupted: nothing may come between the 101 and the connection that owns the socket, and
+  // why a handler failed is logged even if the server stops while the connection closes.
   const handle = (
     upgrade: Upgrade,
     route: Route,
@@ -209,22 +217,23 @@ export const make: (
     key: string,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<void> =>
-    Effect.gen(function*() {
-      const connection = yield* establish(upgrade, request, key, accepted)
-      yield* route.handler(connection, accepted.data)
-    }).pipe(
-      Effect.scoped,
-      Effect.catchCause(logHandlerFailure)
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const connection = yield* establish(upgrade, request, key, accepted)
+        yield* restore(route.handler(connection, accepted.data))
+      }).pipe(
+        Effect.scoped,
+        Effect.catchCause(logHandlerFailure)
+      )
     )
 
-  // Nothing may come between the 101 and the connection that owns the socket.
   const establish = (
     upgrade: Upgrade,
     request: HandshakeRequest.HandshakeRequest,
     key: string,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<Connection.Connection, never, Scope.Scope> =>
-    Effect.uninterruptible(Effect.gen(function*() {
+    Effect.gen(function*() {
       const { subprotocol } = accepted
       const headers = Handshake.responseHeaders({ key, sha1: options.sha1, subprotocol, headers: accepted.headers })
       const transport = yield* Effect.sync(() => upgrade.accept(headers)).pipe(
@@ -245,7 +254,7 @@ export const make: (
       })
       connections.add(connection)
       return connection
-    }))
+    })
 
   return {
     server: {
@@ -267,7 +276,9 @@ export const make: (
         Effect.asVoid(Effect.acquireRelease(
           Effect.suspend(() => {
             for (const other of routes) {
-              if (other.path === route.path) return Effect.die(new Error(`${route.path ?? "every path"} is served already`))
+              if (other.path === route.path) {
+                return Effect.die(new Error(`${route.path ?? "every path"} is served already`))
+              }
             }
             return Effect.sync(() => routes.add(route))
           }),
@@ -282,10 +293,20 @@ export const make: (
 const logHandlerFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   const isEnding = cause.reasons.every((reason) =>
-    Cause.isFailReason(reason) &&
-    (reason.error instanceof ConnectionError || reason.error instanceof SendError || Cause.isDone(reason.error))
+    Cause.isInterruptReason(reason) || (
+      Cause.isFailReason(reason) &&
+      (reason.error instanceof ConnectionError || reason.error instanceof SendError || Cause.isDone(reason.error))
+    )
   )
   return isEnding
     ? Effect.logDebug("WebSocket connection ended in its handler", cause)
     : Effect.logError("WebSocket handler failed", cause)
+}
+
+// Found before anything is sent, a mistake in a hook's answer is like any other mistake in it.
+const checkHeaders = (headers: Handshake.Headers = {}): Effect.Effect<void> => {
+  const invalid = Handshake.invalidHeader(headers)
+  return invalid === undefined
+    ? Effect.void
+    : Effect.die(new Error(`header ${JSON.stringify(invalid)} is not HTTP (RFC 7230, section 3.2)`))
 }

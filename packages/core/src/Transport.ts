@@ -31,7 +31,7 @@ export type Address =
  *   only after all of it.
  * - `write` returns true if the bytes were taken whole and the chunks may be overwritten; otherwise the transport goes on
  *   reading them, `onDrain` tells when it is done, and no further `write` comes before that.
- * - `end` sends what was written, then the end of our data. `destroy` drops everything at once.
+ * - `end` sends what was written, then the end of our data. `destroy` drops everything at once. Both may be repeated.
  * - `onClose` comes exactly once, last, on every path: after both ends, after `destroy`, after a failure.
  *
  * @category models

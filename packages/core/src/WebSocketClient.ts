@@ -129,7 +129,7 @@ export interface Platform {
  */
 export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Service"], never, Scope.Scope> = Effect
   .fnUntraced(function*(platform) {
-    const shared = yield* Heartbeat.make(Heartbeat.defaults)
+    const shared = yield* Heartbeat.make()
     const maskKey = Mask.keysFrom(platform.randomFill)
 
     const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {

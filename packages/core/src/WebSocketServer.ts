@@ -19,7 +19,7 @@ import type { Address } from "./Transport.ts"
  *
  * **Details**
  *
- * - `address` is where it listens; with port 0, the port that was assigned.
+ * - `address` is where it listens; with port 0, the port that was assigned. `url` is the same as a URL, without a path.
  * - `connections` are those open or closing.
  * - `broadcast` sends a message to every open connection (but `except`), encoded once. A connection whose queue is full
  *   does what `overflow`, or else its own policy, says; where that is to suspend, the broadcast ends when all have room,
@@ -31,6 +31,7 @@ import type { Address } from "./Transport.ts"
  */
 export class WebSocketServer extends Context.Service<WebSocketServer, {
   readonly address: Address
+  readonly url: string
   readonly connections: Effect.Effect<ReadonlyArray<Connection>>
   readonly broadcast: (message: Message, options?: BroadcastOptions) => Effect.Effect<void>
   readonly route: (route: Route) => Effect.Effect<void, never, Scope.Scope>
@@ -113,7 +114,16 @@ export interface ServeOptions<Data, R> {
  * @category layers
  * @since 0.1.0
  */
-export const serve = <E, R, Data = void, RH = never>(
+export const serve: {
+  <E, R>(
+    handler: (connection: Connection) => Effect.Effect<unknown, E, R>,
+    options?: ServeOptions<void, never> & { readonly handshake?: undefined }
+  ): Layer.Layer<never, never, WebSocketServer | Exclude<R, Scope.Scope>>
+  <E, R, Data, RH>(
+    handler: (connection: Connection, data: NoInfer<Data>) => Effect.Effect<unknown, E, R>,
+    options: ServeOptions<Data, RH>
+  ): Layer.Layer<never, never, WebSocketServer | Exclude<R, Scope.Scope> | RH>
+} = <E, R, Data, RH>(
   handler: (connection: Connection, data: Data) => Effect.Effect<unknown, E, R>,
   options: ServeOptions<Data, RH> = {}
 ): Layer.Layer<never, never, WebSocketServer | Exclude<R, Scope.Scope> | RH> =>

@@ -16,6 +16,15 @@ const plain = WebSocketServer.serve((connection) =>
 )
 expectTypeOf(plain).toEqualTypeOf<Layer.Layer<never, never, WebSocketServer.WebSocketServer | Database>>()
 
+// It may be an Effect function, which then knows its parameter.
+const generated = WebSocketServer.serve(
+  Effect.fn("handler")(function*(connection) {
+    expectTypeOf(connection).toEqualTypeOf<Connection.Connection>()
+    yield* connection.send(yield* Database.use((database) => database.find))
+  })
+)
+expectTypeOf(generated).toEqualTypeOf<Layer.Layer<never, never, WebSocketServer.WebSocketServer | Database>>()
+
 // The data of the hook is the handler's, and its requirements are the layer's.
 const authenticated = WebSocketServer.serve(
   (_connection, user) => Effect.sync(() => expectTypeOf(user).toEqualTypeOf<{ readonly id: string }>()),

@@ -8,6 +8,8 @@ import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 
 class SocketTransport implements Transport {
+  readonly peerAddress: Address | undefined
+  readonly localAddress: Address | undefined
   private readonly socket: Duplex
   private handler: TransportHandler | undefined
   private isDraining = false
@@ -20,29 +22,24 @@ class SocketTransport implements Transport {
       this.cause = error
     })
     if (socket instanceof Socket) {
+      // A closed socket does not know them any more.
+      this.peerAddress = peerAddress(socket)
+      this.localAddress = localAddress(socket)
       socket.setNoDelay(true)
       socket.setTimeout(0)
     }
   }
 
-  get peerAddress(): Address | undefined {
-    return this.socket instanceof Socket ? peerAddress(this.socket) : undefined
-  }
-
-  get localAddress(): Address | undefined {
-    return this.socket instanceof Socket ? localAddress(this.socket) : undefined
-  }
-
   start(handler: TransportHandler): void {
     const { socket } = this
     this.handler = handler
-    // The event of a socket that is closed already does not come again.
+    // Events that have been do not come again.
     if (socket.closed) return queueMicrotask(() => handler.onClose(this.cause))
+    if (socket.readableEnded) queueMicrotask(() => handler.onEnd())
     socket.on("close", () => handler.onClose(this.cause))
     socket.on("end", () => handler.onEnd())
     // A plain array of bytes, so that what a user gets does not depend on the platform.
-    socket.on("data", (chunk: Buffer) =>
-      handler.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length)))
+    socket.on("data", (chunk: Buffer) => handler.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length)))
   }
 
   pause(): void {

@@ -3,7 +3,6 @@
  *
  * @since 0.1.0
  */
-import type { Headers } from "@effect-ws/core/protocol/Handshake"
 import * as WebSocketClient from "@effect-ws/core/WebSocketClient"
 import {
   BadUpgrade,
@@ -19,16 +18,11 @@ import * as Layer from "effect/Layer"
 import { createHash, randomFillSync } from "node:crypto"
 import * as Http from "node:http"
 import * as Https from "node:https"
+import { fromRaw } from "./internal/headers.ts"
 import * as NodeTransport from "./NodeTransport.ts"
 import * as NodeUtf8 from "./NodeUtf8.ts"
 
 const maxBodyBytes = 64 * 1024
-
-const headersOf = (response: Http.IncomingMessage): Headers => {
-  const headers: Record<string, string> = {}
-  for (const [name, values = []] of Object.entries(response.headersDistinct)) headers[name] = values.join(", ")
-  return headers
-}
 
 // The first bytes of the body of a rejection: it tells the reason, but nobody vouches for its size.
 const readBody = (response: Http.IncomingMessage, done: (body: string) => void): void => {
@@ -45,6 +39,8 @@ const readBody = (response: Http.IncomingMessage, done: (body: string) => void):
 }
 
 const failureOf = (cause: NodeJS.ErrnoException, host: string): ConnectError["reason"] => {
+  // The codes of Node's parser.
+  if (cause.code?.startsWith("HPE_")) return new BadUpgrade({ section: "4.1", detail: "the response is not HTTP" })
   switch (cause.code) {
     case "ECONNREFUSED":
       return new ConnectionRefused({ cause })
@@ -80,14 +76,13 @@ const open = ({ headers, url }: WebSocketClient.OpeningRequest) =>
     request.on("upgrade", (response, socket, head) => {
       // Made at once, so that the socket is never without a listener for its errors.
       const transport = NodeTransport.fromSocket(socket, head)
-      resume(Effect.succeed({ headers: headersOf(response), transport }))
+      resume(Effect.succeed({ headers: fromRaw(response.rawHeaders), transport }))
     })
-    request.on("information", ({ statusCode }) => {
-      if (statusCode === 101) fail(new BadUpgrade({ section: "4.1", detail: "101 without an upgrade" }))
+    request.on("response", (response) => {
+      const { rawHeaders, statusCode: status = 0 } = response
+      if (status === 101) return fail(new BadUpgrade({ section: "4.1", detail: "101 without an upgrade" }))
+      readBody(response, (body) => fail(new UpgradeRejected({ status, headers: fromRaw(rawHeaders), body })))
     })
-    request.on("response", (response) =>
-      readBody(response, (body) =>
-        fail(new UpgradeRejected({ status: response.statusCode ?? 0, headers: headersOf(response), body }))))
     request.end()
     return Effect.sync(() => request.destroy())
   })

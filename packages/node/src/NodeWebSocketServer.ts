@@ -15,6 +15,7 @@ import { createHash } from "node:crypto"
 import * as Http from "node:http"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import { fromRaw } from "./internal/headers.ts"
 import * as NodeTransport from "./NodeTransport.ts"
 import * as NodeUtf8 from "./NodeUtf8.ts"
 
@@ -152,23 +153,35 @@ export const layerFromHttpServer = <E, R>(
         sha1: (bytes) => createHash("sha1").update(bytes).digest(),
         utf8: NodeUtf8.codec
       })
-      const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) =>
-        runtime.upgrade(upgradeOf(request, socket, head))
+      const rejected = new Set<Socket>()
+      const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
+        // From here on the socket is ours alone, and a reset must not be an unhandled error.
+        socket.on("error", () => {})
+        const response = responseTo(request)
+        if (response === undefined) socket.destroy()
+        else runtime.upgrade(upgradeOf(request, response, head, rejected))
+      }
       yield* Effect.acquireRelease(
         Effect.sync(() => http.on("upgrade", onUpgrade)),
-        () => Effect.sync(() => http.off("upgrade", onUpgrade))
+        () =>
+          Effect.sync(() => {
+            http.off("upgrade", onUpgrade)
+            for (const socket of rejected) socket.destroy()
+          })
       )
       return runtime.server
     })
   )
 
 const makeHttpServer = (options: Options): Http.Server => {
-  const handshakeTimeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
+  const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
+  // Node wants an integer, and zero for none.
+  const handshakeTimeout = timeout === Infinity ? 0 : Math.ceil(timeout)
   const http = Http.createServer({
     // The whole head of a request has to arrive in time; Node checks it only this often.
     headersTimeout: handshakeTimeout,
     requestTimeout: handshakeTimeout,
-    connectionsCheckingInterval: Math.min(1000, handshakeTimeout / 2)
+    connectionsCheckingInterval: Math.ceil(Math.min(1000, timeout / 2))
   })
   // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
   http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
@@ -183,11 +196,14 @@ const listen = (http: Http.Server, options: Options): Effect.Effect<void, Listen
         const reason = cause.code === "EADDRINUSE" ? new AddressInUse({}) : new ListenFailed({ cause })
         resume(Effect.fail(new ListenError({ host, port, reason })))
       }
-      http.once("error", onError)
-      http.listen(port, host, () => {
-        http.off("error", onError)
-        resume(Effect.void)
-      })
+      // For good: what fails later, such as accepting a connection, must not be an unhandled error.
+      http.on("error", onError)
+      try {
+        http.listen(port, host, () => resume(Effect.void))
+      } catch (cause) {
+        // A port beyond the range.
+        onError(cause as NodeJS.ErrnoException)
+      }
     }),
     () =>
       Effect.callback<void>((resume) => {
@@ -205,40 +221,49 @@ const addressOf = (http: Http.Server): Address | undefined => {
     : { _tag: "Tcp", host: address.address, port: address.port }
 }
 
-const upgradeOf = (request: Http.IncomingMessage, socket: Duplex, head: Buffer): ServerRuntime.Upgrade => {
-  // From here on the socket is ours alone, and a reset must not be an unhandled error.
-  socket.on("error", () => {})
+const upgradeOf = (
+  request: Http.IncomingMessage,
+  response: Http.ServerResponse,
+  head: Buffer,
+  rejected: Set<Socket>
+): ServerRuntime.Upgrade => {
+  const { socket } = request
   return {
     method: request.method ?? "",
     httpVersion: request.httpVersion,
     url: request.url ?? "",
-    headers: headersOf(request),
+    headers: fromRaw(request.rawHeaders),
     rawHeaders: request.rawHeaders,
-    peerAddress: NodeTransport.peerAddress(request.socket),
-    localAddress: NodeTransport.localAddress(request.socket),
+    peerAddress: NodeTransport.peerAddress(socket),
+    localAddress: NodeTransport.localAddress(socket),
     accept: (headers) => {
-      const response = responseOver(request)
       response.writeHead(101, headers)
       response.flushHeaders()
-      response.detachSocket(request.socket)
+      response.detachSocket(socket)
       return NodeTransport.fromSocket(socket, head)
     },
     reject: (rejection) => {
-      const response = responseOver(request)
+      rejected.add(socket)
+      socket.once("close", () => rejected.delete(socket))
       response.shouldKeepAlive = false
-      response.on("finish", () => request.socket.destroySoon())
+      response.on("finish", () => socket.destroySoon())
       respond(response, rejection)
     },
     abandon: () => socket.destroy(),
-    lost: closed(request.socket)
+    lost: gone(socket)
   }
 }
 
-// Node writes the response, and with it refuses headers that would not be HTTP.
-const responseOver = (request: Http.IncomingMessage): Http.ServerResponse => {
+// Node writes the response. There is none while an earlier request of the same socket waits for its own: nobody who asks
+// for an upgrade has reason to send it behind another request.
+const responseTo = (request: Http.IncomingMessage): Http.ServerResponse | undefined => {
   const response = new Http.ServerResponse(request)
-  response.assignSocket(request.socket)
-  return response
+  try {
+    response.assignSocket(request.socket)
+    return response
+  } catch {
+    return undefined
+  }
 }
 
 const respond = (response: Http.ServerResponse, { body, headers, status }: ServerRuntime.Response): void => {
@@ -246,16 +271,15 @@ const respond = (response: Http.ServerResponse, { body, headers, status }: Serve
   response.end(body)
 }
 
-const closed = (socket: Socket): Effect.Effect<void> =>
+// Who will not send any more cannot close a connection either (RFC 6455, section 7.1.2).
+const gone = (socket: Socket): Effect.Effect<void> =>
   Effect.callback((resume) => {
-    if (socket.closed) return resume(Effect.void)
-    const onClose = () => resume(Effect.void)
-    socket.once("close", onClose)
-    return Effect.sync(() => socket.off("close", onClose))
+    const onGone = () => resume(Effect.void)
+    if (socket.readableEnded || socket.closed) return onGone()
+    socket.once("end", onGone)
+    socket.once("close", onGone)
+    return Effect.sync(() => {
+      socket.off("end", onGone)
+      socket.off("close", onGone)
+    })
   })
-
-const headersOf = (request: Http.IncomingMessage): Record<string, string> => {
-  const headers: Record<string, string> = {}
-  for (const [name, values = []] of Object.entries(request.headersDistinct)) headers[name] = values.join(", ")
-  return headers
-}

@@ -18,8 +18,9 @@ import { type LinkOptions, makePair } from "./TestTransport.ts"
  * **Details**
  *
  * `transport` is the end that the connection under test is made from. `frame` takes the next frame that the connection
- * sent and fails with `Cause.Done` after the connection's last. `send` sends frames as the peer's role would; `sendBytes`
- * sends anything. `stall` stops reading, so that the connection sees backpressure.
+ * sent and fails with `Cause.Done` after the connection's last. `send` sends frames as the peer's role would, in one
+ * write; `sendBytes` sends anything. `isBlocked` tells whether the connection leaves more of it unread than the link holds.
+ * `stall` stops reading, so that the connection sees backpressure.
  *
  * @category models
  * @since 0.1.0
@@ -31,6 +32,7 @@ export interface TestPeer {
   readonly sendBytes: (bytes: Uint8Array) => Effect.Effect<void>
   readonly sendText: (...texts: ReadonlyArray<string>) => Effect.Effect<void>
   readonly sendClose: (code?: number, reason?: string) => Effect.Effect<void>
+  readonly isBlocked: Effect.Effect<boolean>
   readonly stall: Effect.Effect<void>
   readonly unstall: Effect.Effect<void>
   readonly end: Effect.Effect<void>
@@ -93,26 +95,32 @@ export const make = (role: Role, options: LinkOptions = {}): Effect.Effect<TestP
     const [transport, own] = makePair(options)
     const frames = yield* Queue.unbounded<Frame, Cause.Done>()
     const decoder = new FrameDecoder({ role, reservedBits: 7 })
-    let parts: Array<number> = []
+    let payload = new Uint8Array(0)
+    let received = 0
+    let isBlocked = false
     own.start({
       onData: (chunk) => {
         decoder.push(chunk)
         for (let piece = decoder.next(); piece !== undefined; piece = decoder.next()) {
           if (piece._tag !== "FramePiece") return Queue.failCauseUnsafe(frames, Cause.die(piece))
-          parts.push(...piece.bytes.subarray(piece.start, piece.end))
+          if (piece.first) payload = new Uint8Array(piece.length)
+          payload.set(piece.bytes.subarray(piece.start, piece.end), received)
+          received += piece.end - piece.start
           if (!piece.last) continue
           const { fin, opcode, rsv } = piece
-          Queue.offerUnsafe(frames, { fin, rsv, opcode, payload: Uint8Array.from(parts) })
-          parts = []
+          Queue.offerUnsafe(frames, { fin, rsv, opcode, payload })
+          received = 0
         }
       },
-      onDrain: () => {},
+      onDrain: () => {
+        isBlocked = false
+      },
       onEnd: () => Queue.endUnsafe(frames),
       onClose: () => Queue.endUnsafe(frames)
     })
     const sendBytes = (bytes: Uint8Array) =>
       Effect.sync(() => {
-        own.write([bytes])
+        isBlocked = !own.write([bytes])
       })
     const send = (...sent: ReadonlyArray<Frame>) => sendBytes(encodeFrames(role, sent))
     return {
@@ -122,6 +130,7 @@ export const make = (role: Role, options: LinkOptions = {}): Effect.Effect<TestP
       sendBytes,
       sendText: (...texts) => send(...texts.map(text)),
       sendClose: (code, reason) => send(close(code, reason)),
+      isBlocked: Effect.sync(() => isBlocked),
       stall: Effect.sync(() => own.pause()),
       unstall: Effect.sync(() => own.resume()),
       end: Effect.sync(() => own.end()),

@@ -101,22 +101,25 @@ export class ConnectionImpl implements Connection {
     })
   }
 
-  send(message: Message | Prepared) {
-    return this.session.sending.send(message)
+  // Functions are made when they are asked for, as effects are, so that they may be passed on by themselves.
+  get send() {
+    return (message: Message | Prepared) => this.session.sending.send(message)
   }
-  sendAll(messages: Iterable<Message | Prepared>) {
-    return Effect.forEach(messages, (message) => this.session.sending.send(message), { discard: true })
+  get sendAll() {
+    return (messages: Iterable<Message | Prepared>) => Effect.forEach(messages, this.send, { discard: true })
   }
-  sendUnsafe(message: Message | Prepared, overflow?: Overflow) {
-    return this.session.sending.sendUnsafe(message, overflow ?? this.session.options.overflow)
+  get sendUnsafe() {
+    return (message: Message | Prepared, overflow?: Overflow) =>
+      this.session.sending.sendUnsafe(message, overflow ?? this.session.options.overflow)
   }
-  sendStream<E, R>(fragments: Stream.Stream<string, E, R> | Stream.Stream<Uint8Array, E, R>) {
-    return Effect.suspend(() => {
-      const extras = this.extras ??= {}
-      const turn = extras.streamTurn ??= Semaphore.makeUnsafe(1)
-      const onTorn = () => this.session.beginClose({ code: 1011, reason: "message not completed" }, true)
-      return turn.withPermit(sendStream(this.session.sending, fragments, onTorn))
-    })
+  get sendStream() {
+    return <E, R>(fragments: Stream.Stream<string, E, R> | Stream.Stream<Uint8Array, E, R>) =>
+      Effect.suspend(() => {
+        const extras = this.extras ??= {}
+        const turn = extras.streamTurn ??= Semaphore.makeUnsafe(1)
+        const onTorn = () => this.session.beginClose({ code: 1011, reason: "message not completed" }, true)
+        return turn.withPermit(sendStream(this.session.sending, fragments, onTorn))
+      })
   }
 
   get ping(): Effect.Effect<Duration.Duration, Errors.SendError> {
@@ -130,11 +133,11 @@ export class ConnectionImpl implements Connection {
       )
     })
   }
-  sendPing(payload?: Uint8Array) {
-    return this.sendControl(Opcode.ping, payload)
+  get sendPing() {
+    return (payload?: Uint8Array) => this.sendControl(Opcode.ping, payload)
   }
-  sendPong(payload?: Uint8Array) {
-    return this.sendControl(Opcode.pong, payload)
+  get sendPong() {
+    return (payload?: Uint8Array) => this.sendControl(Opcode.pong, payload)
   }
 
   get queuedMessages(): Effect.Effect<number> {
@@ -147,13 +150,14 @@ export class ConnectionImpl implements Connection {
     return this.session.sending.awaitDrained
   }
 
-  close(code = 1000, reason = ""): Effect.Effect<void, Errors.CloseError> {
-    return Effect.suspend(() => {
-      const invalid = this.invalidClose(code, reason)
-      if (invalid !== undefined) return Effect.fail(new Errors.CloseError({ reason: invalid }))
-      this.session.beginClose({ code, reason }, false)
-      return Effect.asVoid(this.closed)
-    })
+  get close() {
+    return (code = 1000, reason = ""): Effect.Effect<void, Errors.CloseError> =>
+      Effect.suspend(() => {
+        const invalid = this.invalidClose(code, reason)
+        if (invalid !== undefined) return Effect.fail(new Errors.CloseError({ reason: invalid }))
+        this.session.beginClose({ code, reason }, false)
+        return Effect.asVoid(this.closed)
+      })
   }
   get abort(): Effect.Effect<void> {
     return Effect.suspend(() => {
@@ -168,36 +172,41 @@ export class ConnectionImpl implements Connection {
     return Effect.sync(() => this.session.state)
   }
   get changes(): Stream.Stream<ConnectionState> {
-    return Stream.callback<ConnectionState>((queue) => {
-      Queue.offerUnsafe(queue, this.session.state)
-      return this.observe(this.session.stateObservers, queue)
-    })
+    return Stream.callback<ConnectionState>((queue) =>
+      this.observe(this.session.stateObservers, queue, (state) => Queue.offerUnsafe(queue, state))
+    )
   }
 
-  attach<A>(key: Attachment<A>, value: A): Effect.Effect<void> {
-    return Effect.sync(() => {
-      const extras = this.extras ??= {}
-      ;(extras.attachments ??= new Map()).set(key, value)
-    })
+  get attach() {
+    return <A>(key: Attachment<A>, value: A): Effect.Effect<void> =>
+      Effect.sync(() => {
+        const extras = this.extras ??= {}
+        ;(extras.attachments ??= new Map()).set(key, value)
+      })
   }
-  attachment<A>(key: Attachment<A>): Effect.Effect<Option.Option<A>> {
-    return Effect.sync(() => {
-      const attachments = this.extras?.attachments
-      return attachments?.has(key) ? Option.some(attachments.get(key) as A) : Option.none()
-    })
+  get attachment() {
+    return <A>(key: Attachment<A>): Effect.Effect<Option.Option<A>> =>
+      Effect.sync(() => {
+        const attachments = this.extras?.attachments
+        return attachments?.has(key) ? Option.some(attachments.get(key) as A) : Option.none()
+      })
   }
 
+  // Looks at the state and registers in one step, or the end could come in between.
   private observe<A>(
     observers: Set<Queue.Queue<A, Cause.Done>>,
-    queue: Queue.Queue<A, Cause.Done>
-  ): Effect.Effect<unknown, never, Scope.Scope> {
-    return Effect.suspend((): Effect.Effect<unknown, never, Scope.Scope> => {
-      if (this.session.state === "Closed") return Queue.end(queue)
-      return Effect.acquireRelease(
-        Effect.sync(() => observers.add(queue)),
-        () => Effect.sync(() => observers.delete(queue))
-      )
-    })
+    queue: Queue.Queue<A, Cause.Done>,
+    onStart: (state: ConnectionState) => void = () => {}
+  ): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.acquireRelease(
+      Effect.sync(() => {
+        const { state } = this.session
+        onStart(state)
+        if (state === "Closed") Queue.endUnsafe(queue)
+        else observers.add(queue)
+      }),
+      () => Effect.sync(() => observers.delete(queue))
+    )
   }
 
   private sendControl(opcode: Opcode, payload: Uint8Array = new Uint8Array(0)): Effect.Effect<void, Errors.SendError> {

@@ -6,6 +6,8 @@
 import * as Effect from "effect/Effect"
 import { ConnectionNotOpen, SendError } from "../WebSocketError.ts"
 
+const notOpen = new SendError({ reason: new ConnectionNotOpen({}) })
+
 interface Waiting {
   readonly id: number
   readonly resume: (effect: Effect.Effect<void, SendError>) => void
@@ -22,6 +24,7 @@ export class Pings {
   private last = 0
   private lastAnswered = 0
   private waiting: Array<Waiting> = []
+  private hasEnded = false
 
   /** The payload of the next ping: its number. */
   next(): Uint8Array {
@@ -36,6 +39,8 @@ export class Pings {
     return Effect.callback((resume) => {
       const entry: Waiting = { id: numberOf(payload), resume }
       if (entry.id <= this.lastAnswered) return resume(Effect.void)
+      // The connection may end between the sending of a ping and this.
+      if (this.hasEnded) return resume(Effect.fail(notOpen))
       this.waiting.push(entry)
       return Effect.sync(() => {
         this.waiting = this.waiting.filter((other) => other !== entry)
@@ -54,11 +59,12 @@ export class Pings {
     for (const entry of answered) entry.resume(Effect.void)
   }
 
-  /** Fails what still waits: the connection has ended. */
+  /** Fails what still waits, or comes to wait: the connection has ended. */
   end(): void {
+    this.hasEnded = true
     const { waiting } = this
     this.waiting = []
-    for (const entry of waiting) entry.resume(Effect.fail(new SendError({ reason: new ConnectionNotOpen({}) })))
+    for (const entry of waiting) entry.resume(Effect.fail(notOpen))
   }
 }
 

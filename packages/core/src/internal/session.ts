@@ -40,6 +40,10 @@ export interface SessionOptions {
 
 type Failure = Errors.ConnectionError["reason"]
 
+// A read of 64 KiB may hold 32,768 messages, and a small array costs 200 bytes beside its content. So only this many are
+// decoded before there is a look at whether there is room for more.
+const maxBatch = 1024
+
 /**
  * One connection, as plain calls: the transport calls in, `Connection` wraps it in effects.
  */
@@ -95,12 +99,30 @@ export class Session implements TransportHandler, Member {
     const now = this.options.clock.currentTimeMillisUnsafe()
     this.lastReceived = now
     this.sending.deferFlush()
-    const events = this.engine.receive(chunk, now)
-    const messages = this.engine.takeMessages()
-    if (messages !== undefined) this.deliver(messages)
-    for (const event of events) this.control(event)
-    this.updateReading()
+    this.finish()
+    this.handle(this.engine.receive(chunk, now, maxBatch))
+    this.proceed(now)
+    if (this.engine.hasMore) this.engine.keep()
     this.sending.flush()
+  }
+
+  // Goes on with what was read already, as far as there is room.
+  private proceed(now: number): void {
+    while (this.isReading && this.engine.hasMore) this.handle(this.engine.proceed(now, maxBatch))
+  }
+
+  // Takes in what was read already, whether there is room or not: something comes after it.
+  private finish(): void {
+    if (this.engine.hasMore) this.handle(this.engine.proceed(this.lastReceived))
+  }
+
+  private handle(events: ReadonlyArray<ControlEvent>): void {
+    const messages = this.engine.takeMessages()
+    // A Ping may have come inside a message: its Pong goes ahead of the answer to that. A Close or a violation is the last.
+    for (const event of events) this.pingOrPong(event)
+    if (messages !== undefined) this.deliver(messages)
+    for (const event of events) this.closeOrViolation(event)
+    this.updateReading()
   }
 
   onDrain(): void {
@@ -109,6 +131,7 @@ export class Session implements TransportHandler, Member {
 
   onEnd(): void {
     this.hasPeerEnded = true
+    this.finish()
     this.engine.lose("Remote")
     // Without a closing handshake there is nothing to wait for; with one, our Close may still be on its way.
     if (this.engine.state._tag === "Lost") this.transport.destroy()
@@ -117,6 +140,7 @@ export class Session implements TransportHandler, Member {
 
   onClose(cause: unknown): void {
     if (this.state === "Closed") return
+    this.finish()
     this.engine.lose("Remote")
     this.state = "Closed"
     this.options.heartbeat?.remove(this)
@@ -183,7 +207,7 @@ export class Session implements TransportHandler, Member {
     this.receiving.offer(messages)
   }
 
-  private control(event: ControlEvent): void {
+  private pingOrPong(event: ControlEvent): void {
     switch (event._tag) {
       case "Ping":
         if (event.reply) this.sending.pong(event.payload)
@@ -191,6 +215,11 @@ export class Session implements TransportHandler, Member {
       case "Pong":
         this.pings.answer(event.payload)
         return this.observed(event)
+    }
+  }
+
+  private closeOrViolation(event: ControlEvent): void {
+    switch (event._tag) {
       case "Close":
         // Section 5.5.1: the answer, with the code received, follows what is queued. If our Close came first, all is said.
         this.beginClose(event.close, false)
@@ -237,18 +266,20 @@ export class Session implements TransportHandler, Member {
     if (isOver && this.sending.isFlushed) this.transport.end()
   }
 
+  // A message in the making is read to its end as long as nothing else is buffered: the message limit bounds it.
   private get isFull(): boolean {
-    return this.receiving.bytes + this.engine.partialBytes >= this.options.receiveBufferBytes
+    const { bytes } = this.receiving
+    return bytes > 0 && bytes + this.engine.partialBytes >= this.options.receiveBufferBytes
   }
 
-  // A message in the making is read to its end as long as nothing else is buffered: the message limit bounds it.
   private updateReading(): void {
-    const reading = this.state !== "Open" || !(this.isPaused || (this.receiving.bytes > 0 && this.isFull))
-    if (reading === this.isReading) return
+    const reading = this.state !== "Open" || !(this.isPaused || this.isFull)
+    if (reading === this.isReading || this.state === "Closed") return
     this.isReading = reading
     if (reading) {
       this.lastReceived = this.options.clock.currentTimeMillisUnsafe()
-      this.transport.resume()
+      this.proceed(this.lastReceived)
+      if (this.isReading) this.transport.resume()
     } else {
       this.transport.pause()
     }

@@ -14,7 +14,7 @@ const encoder = new TextEncoder()
 
 /**
  * Sends the elements of a stream as the fragments of one message (RFC 6455, section 5.4). `onTorn` is called when the
- * message has begun and cannot be completed.
+ * message has begun and cannot be completed. The end of the connection does not wait for the next element.
  */
 export const sendStream = <E, R>(
   sending: SendQueue,
@@ -22,7 +22,6 @@ export const sendStream = <E, R>(
   onTorn: () => void
 ): Effect.Effect<void, SendError | E, R> =>
   Effect.suspend(() => {
-    let next: Opcode | undefined
     // The first half of a surrogate pair, whose second half comes with the next element.
     let pending = ""
 
@@ -36,22 +35,22 @@ export const sendStream = <E, R>(
 
     const append = (element: string | Uint8Array) =>
       Effect.suspend(() => {
-        const opcode = next ?? (typeof element === "string" ? Opcode.text : Opcode.binary)
-        return Effect.map(sending.sendFragment(opcode, payloadOf(element), false), () => {
-          next = Opcode.continuation
-        })
+        const first = typeof element === "string" ? Opcode.text : Opcode.binary
+        return sending.sendFragment(sending.isStreaming ? Opcode.continuation : first, payloadOf(element), false)
       })
 
     const finish = Effect.suspend(() =>
-      next === undefined ? Effect.void : sending.sendFragment(next, encoder.encode(pending), true)
+      sending.isStreaming ? sending.sendFragment(Opcode.continuation, encoder.encode(pending), true) : Effect.void
     )
 
-    return (fragments as Stream.Stream<string | Uint8Array, E, R>).pipe(
+    const message = (fragments as Stream.Stream<string | Uint8Array, E, R>).pipe(
       Stream.runForEach(append),
-      Effect.andThen(finish),
+      Effect.andThen(finish)
+    )
+    return Effect.raceFirst(sending.awaitSealed, message).pipe(
       Effect.onExit((exit) =>
         Effect.sync(() => {
-          if (next !== undefined && Exit.isFailure(exit)) onTorn()
+          if (sending.isStreaming && Exit.isFailure(exit)) onTorn()
         })
       )
     )

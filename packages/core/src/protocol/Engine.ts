@@ -109,7 +109,8 @@ const open: State = { _tag: "Open" }
  *
  * **Gotchas**
  *
- * `receive` overwrites the chunk it is given and keeps nothing of it.
+ * `receive` overwrites the chunk it is given, and keeps nothing of it; unless it was told to stop early: then
+ * {@link Engine.keep} has to be called before the chunk is given back.
  *
  * @category models
  * @since 0.1.0
@@ -143,13 +144,19 @@ export class Engine {
   /**
    * Takes a chunk that arrived at `now` (milliseconds): every complete message in it is kept for {@link takeMessages},
    * and everything else of note is returned in order. Bytes behind a Close or a violation are ignored (sections 5.5.1 and 7.1.7).
+   * It stops early when `maxMessages` are kept.
    */
-  receive(chunk: Uint8Array, now: number): ReadonlyArray<ControlEvent> {
+  receive(chunk: Uint8Array, now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     if (!this.isReading) return none
     this.decoder.push(chunk)
+    return this.proceed(now, maxMessages)
+  }
+
+  /** Goes on with a chunk where `maxMessages` was reached; everything before it was taken. */
+  proceed(now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     let events: Array<ControlEvent> | undefined
     let piece: FramePiece | ProtocolViolation | undefined
-    while (this.isReading && (piece = this.decoder.next()) !== undefined) {
+    while (this.isReading && this.inbox.length < maxMessages && (piece = this.decoder.next()) !== undefined) {
       if (piece._tag !== "FramePiece") {
         events = append(events, this.violate(piece))
       } else if (piece.opcode < Opcode.close) {
@@ -160,6 +167,16 @@ export class Engine {
       }
     }
     return events ?? none
+  }
+
+  /** Tells whether something of the chunk is left, because `maxMessages` was reached. */
+  get hasMore(): boolean {
+    return this.isReading && this.decoder.hasMore
+  }
+
+  /** Copies what is left of the chunk. */
+  keep(): void {
+    this.decoder.keep()
   }
 
   /** The messages that were completed since the last call, in order. */
@@ -198,14 +215,16 @@ export class Engine {
   }
 
   private control(piece: FramePiece, now: number): ControlEvent {
-    if (now - this.windowStart >= 1000) {
+    const elapsed = now - this.windowStart
+    // A clock that was set back begins a new window, or one window would last until it has caught up.
+    if (elapsed >= 1000 || elapsed < 0) {
       this.windowStart = now
       this.controlFrames = 0
     }
     if (++this.controlFrames > this.maxControlFramesPerSecond) {
       return this.violate(policyViolation(`more than ${this.maxControlFramesPerSecond} control frames in a second`))
     }
-    const payload = Uint8Array.prototype.slice.call(piece.bytes, piece.start, piece.end)
+    const payload = new Uint8Array(piece.bytes.subarray(piece.start, piece.end))
     switch (piece.opcode) {
       case Opcode.ping:
         return { _tag: "Ping", payload, reply: this.current._tag === "Open" }

@@ -64,9 +64,10 @@ const twoTo32 = 0x1_0000_0000
  *
  * **Details**
  *
- * It checks each frame by itself, at the first byte that tells: reserved bits and opcodes, masking by role, minimal
- * lengths, the size and finality of control frames. It keeps at most an unfinished header and one control payload (139
- * bytes), so its memory is bounded whatever arrives. After a violation it yields that violation forever.
+ * It checks each frame by itself, at the first byte that tells: reserved bits and opcodes, masking by role, the size and
+ * finality of control frames; a length of 16 or 64 bits when it is there. It keeps at most an unfinished header and one
+ * control payload (139 bytes), so its memory is bounded whatever arrives. After a violation it yields that violation
+ * forever.
  *
  * **Gotchas**
  *
@@ -116,6 +117,17 @@ export class FrameDecoder {
   /** Adds a chunk; the pieces of the chunk before have all been taken. */
   push(chunk: Uint8Array): void {
     this.chunk = chunk
+    this.at = 0
+  }
+
+  /** Tells whether there may be pieces left to take. */
+  get hasMore(): boolean {
+    return this.chunk !== empty
+  }
+
+  /** Copies what is left of the chunk, so that the chunk may be given back before its pieces are taken. */
+  keep(): void {
+    this.chunk = new Uint8Array(this.chunk.subarray(this.at))
     this.at = 0
   }
 

@@ -125,7 +125,8 @@ const listHas = (list: string | undefined, element: string): boolean =>
 
 // What the handshake speaks for itself: all of its own headers, and the framing of a body, which neither the GET nor the
 // 101 has (RFC 7230 §3.3.1, §3.3.2): the bytes that follow are frames.
-const owned = new Set(["host", "upgrade", "connection", "content-length", "transfer-encoding"])
+const framing = ["content-length", "transfer-encoding"]
+const owned = new Set(["host", "upgrade", "connection", ...framing])
 const isOwned = (name: string): boolean => owned.has(name) || name.startsWith("sec-websocket-")
 
 const withHeaders = (own: ReadonlyArray<readonly [string, string]>, extra: Headers | undefined): Headers => {
@@ -217,6 +218,42 @@ export const checkSubprotocols = (subprotocols: ReadonlyArray<string>): Handshak
   if (new Set(subprotocols).size !== subprotocols.length) return failure("4.1", "a subprotocol is offered twice")
   return undefined
 }
+
+/**
+ * The headers of a response that refuses an opening request, under their lower-case names.
+ *
+ * **Gotchas**
+ *
+ * `Content-Length` and `Transfer-Encoding` are left out: whoever writes the body frames it.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const refusalHeaders = (headers: Headers): Headers =>
+  Object.fromEntries(
+    Object.entries(headers)
+      .map(([name, value]) => [name.toLowerCase(), value] as const)
+      .filter(([name]) => !framing.includes(name))
+  )
+
+// RFC 7230 §3.2: visible characters, SP, HTAB and obs-text. A line break would begin another header.
+const isFieldValue = (value: string): boolean => {
+  for (let i = 0; i < value.length; i++) {
+    const code = value.charCodeAt(i)
+    if ((code < 0x20 && code !== 0x09) || code === 0x7f || code > 0xff) return false
+  }
+  return true
+}
+
+/**
+ * Finds a header that HTTP does not allow (RFC 7230, section 3.2): its name is not a token, or its value has a control
+ * character, or one beyond Latin-1.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const invalidHeader = (headers: Headers): string | undefined =>
+  Object.entries(headers).find(([name, value]) => !isToken(name) || !isFieldValue(value))?.[0]
 
 /**
  * Chooses the subprotocol: the first in the server's order of preference that the client offers (RFC 6455, section 4.2.2,

@@ -137,7 +137,7 @@ export class MessageAssembler {
     const { buffer, length } = message
     if (message.opcode === Opcode.text) {
       const text = message.utf8 === Utf8.accept ? this.utf8.decode(buffer, 0, length) : undefined
-      if (text === undefined) return invalidUtf8("text ends inside a character")
+      if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
       // Memory that the growth of the buffer left over is not worth keeping alive behind a message.
@@ -148,9 +148,9 @@ export class MessageAssembler {
   }
 }
 
-// `slice` of a subclass such as Node's Buffer would be a view; the bytes may not outlive the chunk they are in.
-const copy = (bytes: Uint8Array, start: number, end: number): Uint8Array =>
-  Uint8Array.prototype.slice.call(bytes, start, end)
+// `slice` of a subclass such as Node's Buffer would be a view, or another such Buffer; the bytes may not outlive the chunk
+// they are in, and a message is a plain Uint8Array however it was cut into chunks.
+const copy = (bytes: Uint8Array, start: number, end: number): Uint8Array => new Uint8Array(bytes.subarray(start, end))
 
 // Grows fourfold, so that appending is linear over any number of fragments, and never beyond the end of the message, once
 // that is known, or the limit.

@@ -1,0 +1,107 @@
+import * as Mask from "@effect-ws/core/protocol/Mask"
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { between } from "./chunks.ts"
+import { pattern } from "./conformance/Rule.ts"
+
+const Key = Schema.Union([between(-0x8000_0000, 0x7fff_ffff), Schema.Literals([0, 1, -1, 0x80, -0x8000_0000])])
+
+// A stretch of bytes somewhere in a buffer, long enough to be masked by words or short enough not to be.
+const Place = { offset: between(0, 9), before: between(0, 9), length: between(0, 200), after: between(0, 9) }
+
+const arrange = (place: { readonly offset: number; before: number; length: number; after: number }) => {
+  const size = place.before + place.length + place.after
+  const bytes = new Uint8Array(new ArrayBuffer(place.offset + size), place.offset)
+  bytes.set(pattern(size))
+  return { bytes, start: place.before, end: place.before + place.length }
+}
+
+// Section 5.3, to the letter: octet i is XORed with octet i modulo 4 of the key.
+const byTheLetter = (bytes: Uint8Array, start: number, end: number, key: number, phase: number): Uint8Array =>
+  bytes.map((byte, i) => {
+    const octet = (key >>> (8 * (3 - ((phase + i - start) & 3)))) & 0xff
+    return i >= start && i < end ? byte ^ octet : byte
+  })
+
+describe("Mask", () => {
+  it("§5.7: masks as the RFC's example", () => {
+    const bytes = new TextEncoder().encode("Hello")
+    Mask.apply(bytes, 0, 5, 0x37fa213d, 0)
+    assert.deepStrictEqual(bytes, Uint8Array.of(0x7f, 0x9f, 0x4d, 0x51, 0x58))
+  })
+
+  it.prop("§5.3: masks what it is told to and nothing around it, at any alignment, key and phase", {
+    ...Place,
+    key: Key,
+    phase: between(0, 3)
+  }, ({ key, phase, ...place }) => {
+    const { bytes, end, start } = arrange(place)
+    const expected = byTheLetter(bytes, start, end, key, phase)
+    Mask.apply(bytes, start, end, key, phase)
+    assert.deepStrictEqual(bytes, expected)
+  }, { arbitrary: { runs: 2000 } })
+
+  it.prop("§5.3: masking twice is not masking", { ...Place, key: Key, phase: between(0, 3) }, (
+    { key, phase, ...place }
+  ) => {
+    const { bytes, end, start } = arrange(place)
+    const before = bytes.slice()
+    Mask.apply(bytes, start, end, key, phase)
+    Mask.apply(bytes, start, end, key, phase)
+    assert.deepStrictEqual(bytes, before)
+  }, { arbitrary: { runs: 500 } })
+
+  it.prop("§5.3: masking in two pieces is masking at once", {
+    ...Place,
+    key: Key,
+    phase: between(0, 3),
+    cut: between(0, 200)
+  }, ({ cut, key, phase, ...place }) => {
+    const { bytes, end, start } = arrange(place)
+    const pieces = bytes.slice()
+    const middle = Math.min(start + cut, end)
+    Mask.apply(bytes, start, end, key, phase)
+    Mask.apply(pieces, start, middle, key, phase)
+    Mask.apply(pieces, middle, end, key, (phase + middle - start) & 3)
+    assert.deepStrictEqual(pieces, bytes)
+  }, { arbitrary: { runs: 2000 } })
+
+  describe("keysFrom", () => {
+    // Randomness in which every word is another.
+    const source = () => {
+      const sizes: Array<number> = []
+      let word = 0
+      const fill = (bytes: Uint8Array) => {
+        sizes.push(bytes.length)
+        const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+        for (let at = 0; at + 4 <= bytes.length; at += 4) view.setInt32(at, word++)
+      }
+      return { fill, sizes }
+    }
+
+    it("§5.3: asks for randomness when it needs some, 1 KiB at a time", () => {
+      const { fill, sizes } = source()
+      const nextKey = Mask.keysFrom(fill)
+      assert.deepStrictEqual(sizes, [])
+      for (let i = 0; i < 256; i++) nextKey()
+      assert.deepStrictEqual(sizes, [1024])
+      nextKey()
+      assert.deepStrictEqual(sizes, [1024, 1024])
+    })
+
+    it("§5.3: no two keys come from the same randomness, and none of it is skipped", () => {
+      const { fill } = source()
+      const nextKey = Mask.keysFrom(fill)
+      const keys = new Set(Array.from({ length: 5 * 256 }, nextKey))
+      assert.strictEqual(keys.size, 5 * 256)
+    })
+
+    it("§5.3: two sources of keys share nothing", () => {
+      const one = source()
+      const other = source()
+      const nextKey = Mask.keysFrom(one.fill)
+      const nextOther = Mask.keysFrom(other.fill)
+      for (let i = 0; i < 600; i++) assert.strictEqual(nextKey(), nextOther())
+    })
+  })
+})

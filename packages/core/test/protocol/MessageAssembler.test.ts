@@ -1,0 +1,122 @@
+import { FrameDecoder } from "@effect-ws/core/protocol/FrameDecoder"
+import { MessageAssembler, type MessageLimits } from "@effect-ws/core/protocol/MessageAssembler"
+import type { ProtocolViolation } from "@effect-ws/core/protocol/ProtocolViolation"
+import * as Utf8 from "@effect-ws/core/protocol/Utf8"
+import { assert, describe, it } from "@effect/vitest"
+import * as Schema from "effect/Schema"
+import { between, concat, Cuts, splitAt } from "./chunks.ts"
+import { binary, continuation, encode, more, pattern, text, type WireFrame } from "./conformance/Rule.ts"
+
+const unlimited: MessageLimits = { maxMessageBytes: Number.MAX_SAFE_INTEGER, maxFragments: Infinity }
+
+class Assembly {
+  readonly messages: Array<string | Uint8Array> = []
+  readonly assembler: MessageAssembler
+  private readonly decoder: FrameDecoder
+
+  constructor(limits: MessageLimits = unlimited, reservedBits = 0) {
+    this.assembler = new MessageAssembler({ limits, utf8: Utf8.portable })
+    this.decoder = new FrameDecoder({ role: "client", reservedBits })
+  }
+
+  push(bytes: Uint8Array): ProtocolViolation | undefined {
+    this.decoder.push(bytes)
+    for (let piece = this.decoder.next(); piece !== undefined; piece = this.decoder.next()) {
+      const violation = piece._tag === "FramePiece" ? this.assembler.push(piece, this.messages) : piece
+      if (violation !== undefined) return violation
+    }
+    return undefined
+  }
+
+  frames(...frames: ReadonlyArray<WireFrame>): ProtocolViolation | undefined {
+    return this.push(concat(frames.map((each) => encode("server", each))))
+  }
+}
+
+// The lengths of all arrays that are made while `run` runs.
+const allocationsOf = (run: () => void): Array<number> => {
+  const original = globalThis.Uint8Array
+  const lengths: Array<number> = []
+  globalThis.Uint8Array = new Proxy(original, {
+    construct: (target, args, _newTarget) => {
+      if (typeof args[0] === "number") lengths.push(args[0])
+      return Reflect.construct(target, args, target)
+    }
+  })
+  try {
+    run()
+  } finally {
+    globalThis.Uint8Array = original
+  }
+  return lengths
+}
+
+describe("MessageAssembler", () => {
+  it("§10.4: memory follows what has arrived, not what was announced", () => {
+    const assembly = new Assembly()
+    const total = 512 * 1024
+    const chunks = splitAt(
+      encode("server", binary(pattern(total))),
+      Array.from({ length: 300 }, (_, i) => i * 1749)
+    )
+    let arrived = 0
+    let allocated = 0
+    for (const chunk of chunks) {
+      arrived += chunk.length
+      const lengths = allocationsOf(() => assert.isUndefined(assembly.push(chunk)))
+      for (const length of lengths) {
+        assert.isAtMost(length, Math.max(4096, 4 * arrived))
+        allocated += length
+      }
+    }
+    // Growing costs no more than a few times the message.
+    assert.isAtMost(allocated, 4 * total)
+    assert.deepStrictEqual(assembly.messages, [pattern(total)])
+  })
+
+  it("§10.4: one-byte fragments do not make appending quadratic", () => {
+    const assembly = new Assembly()
+    assembly.frames(binary("", more))
+    const fragment = encode("server", continuation([1], more))
+    const lengths = allocationsOf(() => {
+      for (let i = 0; i < 20_000; i++) assembly.push(fragment)
+    })
+    assert.strictEqual(assembly.assembler.bytes, 20_000)
+    assert.isAtMost(lengths.length, 4)
+  })
+
+  it.prop("§5.4: a message keeps little more memory alive than it needs, and nothing of the chunks", {
+    sizes: Schema.Array(Schema.Union([between(0, 200), between(4000, 20_000)])),
+    cuts: Cuts
+  }, ({ cuts, sizes }) => {
+    const assembly = new Assembly()
+    const fragments = sizes.map((size, i) => (i === 0 ? binary : continuation)(pattern(size), more))
+    const end = (sizes.length === 0 ? binary : continuation)()
+    const bytes = concat([...fragments, end].map((each) => encode("server", each)))
+    for (const chunk of splitAt(bytes, cuts)) {
+      const lent = chunk.slice()
+      assert.isUndefined(assembly.push(lent))
+      lent.fill(0xee)
+    }
+    const [message] = assembly.messages
+    assert(message instanceof Uint8Array)
+    assert.strictEqual(Buffer.compare(message, concat(sizes.map((size) => pattern(size)))), 0)
+    assert.isAtMost(message.buffer.byteLength, message.length * 1.25)
+  })
+
+  it("§5.4: nothing is held between messages", () => {
+    const assembly = new Assembly()
+    assembly.frames(text("a", more))
+    assert.strictEqual(assembly.assembler.bytes, 1)
+    assembly.frames(continuation("b"))
+    assert.strictEqual(assembly.assembler.bytes, 0)
+  })
+
+  it("§5.2: an extension's bit belongs on the first frame of a message only", () => {
+    const assembly = new Assembly(unlimited, 4)
+    assert.isUndefined(assembly.frames(text("a", { rsv: 4 }), text("b", { fin: false, rsv: 4 }), continuation("c")))
+    const violation = assembly.frames(text("d", { fin: false, rsv: 4 }), continuation("e", { rsv: 4 }))
+    assert.strictEqual(violation?.closeCode, 1002)
+    assert.strictEqual(violation?.section, "5.2")
+  })
+})
