@@ -26,7 +26,7 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  * | option | default | meaning |
  * |---|---|---|
  * | `origin` | same origin; a missing Origin is allowed | which pages may connect; others are answered 403 |
- * | `handshakeTimeout` | 10 seconds | the whole of a handshake, hook included; after it, 503 |
+ * | `handshakeTimeout` | 10 seconds | the arrival of a request's head (after it, 408), and then the hook (503) |
  * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
  * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
  *
@@ -128,7 +128,7 @@ export const make: (
 ) => Effect.Effect<ServerRuntime, never, Scope.Scope> = Effect.fnUntraced(function*(options) {
   const heartbeat = options.heartbeat === false
     ? undefined
-    : yield* Heartbeat.make(options.heartbeat ?? Heartbeat.defaults)
+    : yield* Heartbeat.make(options.heartbeat)
   const routes = new Set<Route>()
   const connections = new Set<Connection.Connection>()
 
@@ -159,7 +159,7 @@ export const make: (
     route.run(attempt(upgrade, route, request, checked.key))
   }
 
-  // The life of one connection, from its request to its end. Whatever goes wrong, the socket is answered or dropped.
+  // From a request to its answer. Whatever goes wrong, the socket is answered or dropped.
   const attempt = (
     upgrade: Upgrade,
     route: Route,
@@ -168,8 +168,9 @@ export const make: (
   ): Effect.Effect<void> =>
     decide(route, request).pipe(
       Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
+      Effect.map((accepted) => accept(upgrade, route, request, key, accepted)),
       Effect.matchCauseEffect({
-        onSuccess: (accepted) => handle(upgrade, route, request, key, accepted),
+        onSuccess: (life) => Effect.sync(() => route.run(life)),
         onFailure: (cause) => refuse(upgrade, cause)
       }),
       Effect.onError(() => Effect.sync(upgrade.abandon))
@@ -208,57 +209,51 @@ export const make: (
     )
   }
 
-  // Only the handler itself is interrupted: nothing may come between the 101 and the connection that owns the socket, and
-  // why a handler failed is logged even if the server stops while the connection closes.
-  const handle = (
+  // What is returned runs in a fiber of its own, and knows nothing of the upgrade: a connection outlives it by far.
+  const accept = (
     upgrade: Upgrade,
     route: Route,
     request: HandshakeRequest.HandshakeRequest,
     key: string,
     accepted: HandshakeRequest.Accepted<unknown>
+  ): Effect.Effect<void> => {
+    const { data, subprotocol } = accepted
+    const headers = Handshake.responseHeaders({ key, sha1: options.sha1, subprotocol, headers: accepted.headers })
+    const handshake: Connection.HandshakeResult = {
+      subprotocol,
+      extensions: [],
+      request: { url: request.url, headers: request.headers },
+      response: { status: 101, headers }
+    }
+    return live(upgrade.accept(headers), handshake, route.handler, data)
+  }
+
+  // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
+  // is logged even if the server stops while the connection closes.
+  const live = (
+    transport: Transport,
+    handshake: Connection.HandshakeResult,
+    handler: Route["handler"],
+    data: unknown
   ): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
-        const connection = yield* establish(upgrade, request, key, accepted)
-        yield* restore(route.handler(connection, accepted.data))
+        // Registered first, to be forgotten last: a closing connection still counts.
+        let connection: Connection.Connection | undefined
+        yield* Effect.addFinalizer(() => Effect.sync(() => connection && connections.delete(connection)))
+        connection = yield* Connection.make(transport, { ...options, heartbeat, handshake })
+        connections.add(connection)
+        yield* restore(handler(connection, data))
       }).pipe(
         Effect.scoped,
         Effect.catchCause(logHandlerFailure)
       )
     )
 
-  const establish = (
-    upgrade: Upgrade,
-    request: HandshakeRequest.HandshakeRequest,
-    key: string,
-    accepted: HandshakeRequest.Accepted<unknown>
-  ): Effect.Effect<Connection.Connection, never, Scope.Scope> =>
-    Effect.gen(function*() {
-      const { subprotocol } = accepted
-      const headers = Handshake.responseHeaders({ key, sha1: options.sha1, subprotocol, headers: accepted.headers })
-      const transport = yield* Effect.sync(() => upgrade.accept(headers)).pipe(
-        Effect.onError(() => Effect.sync(upgrade.abandon))
-      )
-      // Registered first, to be forgotten last: a closing connection still counts.
-      let connection: Connection.Connection | undefined
-      yield* Effect.addFinalizer(() => Effect.sync(() => connection && connections.delete(connection)))
-      connection = yield* Connection.make(transport, {
-        ...options,
-        heartbeat,
-        handshake: {
-          subprotocol,
-          extensions: [],
-          request: { url: request.url, headers: request.headers },
-          response: { status: 101, headers }
-        }
-      })
-      connections.add(connection)
-      return connection
-    })
-
   return {
     server: {
       address: options.address,
+      url: urlOf(options.address),
       connections: Effect.suspend(() =>
         Effect.filter(connections, (connection) => Effect.map(connection.state, (state) => state !== "Closed"))
       ),
@@ -309,4 +304,9 @@ const checkHeaders = (headers: Handshake.Headers = {}): Effect.Effect<void> => {
   return invalid === undefined
     ? Effect.void
     : Effect.die(new Error(`header ${JSON.stringify(invalid)} is not HTTP (RFC 7230, section 3.2)`))
+}
+
+const urlOf = (address: Address): string => {
+  if (address._tag === "Unix") return `ws+unix:${address.path}`
+  return `ws://${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`
 }

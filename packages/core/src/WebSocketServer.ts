@@ -53,7 +53,7 @@ export interface BroadcastOptions {
  *
  * **Details**
  *
- * `run` forks the life of one connection, handshake included, into fibers that the route owns.
+ * `run` forks handshakes and the lives of connections into fibers that the route owns.
  *
  * @category models
  * @since 0.1.0

@@ -1,6 +1,6 @@
 import type { Overflow } from "@effect-ws/core/SendQueue"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Fiber, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import {
   answerClose,
@@ -123,6 +123,36 @@ describe("overflow policies", () => {
         "continuation",
         "text c"
       ])
+    }))
+
+  it.effect("drop-oldest: a message that only a streamed one is in the way of is dropped itself", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* openStalled({ maxQueuedBytes: 50, overflow: "drop-oldest" })
+      yield* connection.send("first")
+      yield* settle
+      const sending = yield* start(connection.sendStream(Stream.concat(Stream.make("x".repeat(40)), Stream.never)))
+      yield* settle
+      assert.strictEqual(connection.sendUnsafe("dropped"), "Dropped")
+      yield* peer.unstall
+      yield* frames(peer, 2)
+      yield* Fiber.interrupt(sending)
+      assert.deepStrictEqual(yield* frames(peer, 1), ["close 1011 message not completed"])
+    }))
+
+  it.effect("drop-oldest: what is dropped behind a streamed message no longer counts for its bound", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* openStalled({ maxQueuedBytes: 60, overflow: "drop-oldest" })
+      const fragments = yield* Queue.unbounded<string>()
+      yield* start(Effect.ignore(connection.sendStream(Stream.fromQueue(fragments))))
+      yield* Queue.offer(fragments, "a")
+      yield* settle
+      yield* connection.sendAll(["x".repeat(40), "y".repeat(40)])
+      yield* Queue.offerAll(fragments, ["b".repeat(30), "c".repeat(30)])
+      yield* settle
+      // 3 bytes are in flight, and 42 are held back; the second fragment waits.
+      assert.strictEqual(yield* connection.queuedBytes, 3 + 42 + 32)
+      yield* peer.unstall
+      assert.strictEqual((yield* frames(peer, 3)).at(-1), `continuation... ${"c".repeat(30)}`)
     }))
 
   it.effect.each([1008, 1013] as const)(

@@ -107,13 +107,13 @@ describe("the bound of the queue", () => {
   it.effect("nobody overtakes a suspended sender, however small the message", () =>
     Effect.gen(function*() {
       const { connection, peer } = yield* openBusy({ maxQueuedBytes: 100 })
-      const large = yield* start(connection.send(text(95)))
-      const small = yield* start(connection.send("y"))
-      assert.isTrue(yield* isWaiting(small))
+      const waiting = yield* Effect.forEach([text(95), text(90), "y"], (message) => start(connection.send(message)))
+      for (const fiber of waiting) assert.isTrue(yield* isWaiting(fiber))
       assert.strictEqual(connection.sendUnsafe("z"), "Full")
+      // When the first of them fits, the last would fit too.
       yield* peer.unstall
-      yield* Fiber.joinAll([large, small])
-      assert.deepStrictEqual(yield* frames(peer, 3), ["text first", `text ${text(95)}`, "text y"])
+      yield* Fiber.joinAll(waiting)
+      assert.deepStrictEqual(yield* frames(peer, 4), ["text first", `text ${text(95)}`, `text ${text(90)}`, "text y"])
     }))
 
   it.effect("a message larger than the bound is taken when nothing else waits, and only then", () =>

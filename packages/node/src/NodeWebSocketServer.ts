@@ -228,6 +228,14 @@ const upgradeOf = (
   rejected: Set<Socket>
 ): ServerRuntime.Upgrade => {
   const { socket } = request
+  let unanswered: { readonly response: Http.ServerResponse; readonly head: Buffer } | undefined = { response, head }
+  // Let go with the answer: a connection outlives its request by far.
+  const take = () => {
+    if (unanswered === undefined) throw new Error("the request is answered already")
+    const taken = unanswered
+    unanswered = undefined
+    return taken
+  }
   return {
     method: request.method ?? "",
     httpVersion: request.httpVersion,
@@ -237,12 +245,14 @@ const upgradeOf = (
     peerAddress: NodeTransport.peerAddress(socket),
     localAddress: NodeTransport.localAddress(socket),
     accept: (headers) => {
+      const { head, response } = take()
       response.writeHead(101, headers)
       response.flushHeaders()
       response.detachSocket(socket)
       return NodeTransport.fromSocket(socket, head)
     },
     reject: (rejection) => {
+      const { response } = take()
       rejected.add(socket)
       socket.once("close", () => rejected.delete(socket))
       response.shouldKeepAlive = false

@@ -1,0 +1,169 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, FileSystem, Option, Stream } from "effect"
+import { ChildProcess } from "effect/process"
+import type { AddressInfo } from "node:net"
+import { fileURLToPath } from "node:url"
+import * as Ws from "ws"
+
+const examples = fileURLToPath(new URL("../../../examples", import.meta.url))
+
+// What a program that ends by itself has to print, line by line.
+const programs: Record<string, ReadonlyArray<RegExp>> = {
+  "backpressure.ts": [
+    /^\d+\.\d MiB sent, \d+ messages \(\d\.\d MiB\) queued, memory \+-?\d+\.\d MiB$/,
+    /^send is suspended; now the server begins to read$/,
+    /^64\.0 MiB arrived$/
+  ],
+  "binary.ts": [/^3 bytes, SHA-256 039058c6/, /^33554432 bytes, SHA-256 23e725ca/],
+  "errors.ts": [
+    /\/done: an ordinary end$/,
+    /\/full: closed with 1013 come back later$/,
+    /\/crash: lost without a Close$/,
+    /\/large: given up, message exceeds 1048576 bytes$/,
+    /\/silent: given up, the peer is dead$/,
+    /\/missing: rejected with HTTP 404, not found$/,
+    /^ws:\/\/127\.0\.0\.1:1: nobody listens there$/,
+    /^http:\/\/127\.0\.0\.1: not a WebSocket URL, /
+  ],
+  "graceful-shutdown.ts": [
+    /^3 clients connected, interrupting the server$/,
+    /^a client received \["the server is going down"\], then 1001$/,
+    /^a client received \["the server is going down"\], then 1001$/,
+    /^a client received \["the server is going down"\], then 1001$/,
+    /^a late client: ConnectionRefused$/
+  ],
+  "headers-and-cookies.ts": [
+    /^welcome, Ada; cookie set: token=t1; HttpOnly$/,
+    /^welcome, Grace; cookie set: token=t2; HttpOnly$/,
+    /^welcome, Edsger; cookie set: token=t3; HttpOnly$/,
+    /^rejected with 401 \(www-authenticate: Bearer\): who are you\?$/
+  ],
+  "keepalive.ts": [
+    /^round trip: \d+\.\d\d ms$/,
+    /^Pong for the heartbeat$/,
+    /^Pong for the heartbeat$/,
+    /^HeartbeatTimeout after \d+ ms$/
+  ],
+  "path-router.ts": [
+    /^\/echo with no subprotocol: Ada$/,
+    /^\/greet with greet\.v2: Hi Ada!$/,
+    /^\/greet with greet\.v1: Good day, Ada\.$/,
+    /^BadUpgrade .*: the server chose none of the subprotocols offered$/,
+    /^UpgradeRejected .*: HTTP 404$/
+  ],
+  "state-monitor.ts": [
+    /^state: Open$/,
+    /^Pong with 4 bytes$/,
+    /^Ping with 4 bytes$/,
+    /^state: Closing$/,
+    /^closed by Remote side, code 4000, reason "seen enough", clean$/
+  ]
+}
+
+const start = (file: string, ...args: Array<string>) =>
+  ChildProcess.make(process.execPath, [`${examples}/${file}`, ...args], { stderr: "inherit" })
+
+const run = Effect.fnUntraced(function*(file: string, ...args: Array<string>) {
+  const child = yield* start(file, ...args)
+  const lines = yield* child.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runCollect)
+  return { lines, exitCode: yield* child.exitCode }
+}, Effect.scoped)
+
+const assertPrinted = (lines: ReadonlyArray<string>, expected: ReadonlyArray<RegExp>) => {
+  let from = 0
+  for (const pattern of expected) {
+    const at = lines.findIndex((line, i) => i >= from && pattern.test(line))
+    assert.isAtLeast(at, 0, `${pattern} is missing in:\n${lines.join("\n")}`)
+    from = at + 1
+  }
+}
+
+// A fuzzing server with three cases: an ordinary one, an invalid frame, and an end without a Close.
+const fuzzingServer = Effect.gen(function*() {
+  const requests: Array<string> = []
+  const echoes: Array<string> = []
+  const closeCodes: Array<number> = []
+  const server = yield* Effect.acquireRelease(
+    Effect.callback<Ws.WebSocketServer>((resume) => {
+      const server = new Ws.WebSocketServer({ port: 0, host: "127.0.0.1" })
+      server.on("listening", () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.callback<void>((resume) => {
+        for (const socket of server.clients) socket.terminate()
+        server.close(() => resume(Effect.void))
+      })
+  )
+  server.on("connection", (socket, request) => {
+    const url = request.url ?? ""
+    requests.push(url)
+    if (url === "/getCaseCount") {
+      socket.send("3")
+      return socket.close()
+    }
+    if (url.startsWith("/updateReports?")) return socket.close(1000)
+    const send = { "1": "hello", "2": "before the invalid frame", "3": "goodbye" }
+    const number = new URLSearchParams(url.split("?")[1]).get("case") as keyof typeof send
+    socket.on("close", (code) => closeCodes.push(code))
+    socket.on("message", (data) => {
+      echoes.push(data.toString())
+      if (number === "1") socket.close(1000)
+      if (number === "2") request.socket.write(Uint8Array.of(0x83, 0))
+      if (number === "3") socket.terminate()
+    })
+    socket.send(send[number])
+  })
+  return { requests, echoes, closeCodes, url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}` }
+})
+
+describe("examples", { timeout: 60_000 }, () => {
+  it.live("all are run here", () =>
+    Effect.gen(function*() {
+      const files = yield* FileSystem.FileSystem.use((files) => files.readDirectory(examples))
+      const known = [...Object.keys(programs), "autobahn-client.ts", "echo-client.ts", "echo-server.ts"]
+      assert.sameMembers(files.filter((file) => file.endsWith(".ts")), known)
+    }).pipe(Effect.provide(NodeServices.layer)))
+
+  it.live.each(Object.entries(programs))("%s", ([file, expected]) =>
+    Effect.gen(function*() {
+      const { exitCode, lines } = yield* run(file)
+      assertPrinted(lines, expected)
+      assert.strictEqual(exitCode, 0)
+    }).pipe(Effect.provide(NodeServices.layer)))
+
+  it.live("echo-server.ts and echo-client.ts", () =>
+    Effect.gen(function*() {
+      const server = yield* start("echo-server.ts", "0")
+      const announcement = yield* server.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runHead)
+      const url = /ws:\S+/.exec(Option.getOrElse(announcement, () => ""))?.[0]
+      assert.isDefined(url)
+      const { exitCode, lines } = yield* run("echo-client.ts", url)
+      assert.deepStrictEqual(lines, ["hello -> hello", "how are you? -> how are you?", "さようなら -> さようなら"])
+      assert.strictEqual(exitCode, 0)
+      yield* server.kill({ killSignal: "SIGINT" })
+      assert.strictEqual(yield* server.exitCode, 130)
+    }).pipe(Effect.provide(NodeServices.layer)))
+
+  it.live("autobahn-client.ts runs all cases, however they end", () =>
+    Effect.gen(function*() {
+      const { closeCodes, echoes, requests, url } = yield* fuzzingServer
+      const { exitCode, lines } = yield* run("autobahn-client.ts", url)
+      assertPrinted(lines, [
+        /^case 1 of 3 ended with 1000 $/,
+        /^case 2 of 3 ended with 1002 reserved opcode 3$/,
+        /^case 3 of 3 ended with 1006 $/,
+        /^3 cases in .*; by close code: \{ '1000': 1, '1002': 1, '1006': 1 \}$/
+      ])
+      assert.strictEqual(exitCode, 0)
+      assert.deepStrictEqual(requests, [
+        "/getCaseCount",
+        "/runCase?case=1&agent=effect-ws",
+        "/runCase?case=2&agent=effect-ws",
+        "/runCase?case=3&agent=effect-ws",
+        "/updateReports?agent=effect-ws"
+      ])
+      assert.deepStrictEqual(echoes, ["hello", "before the invalid frame", "goodbye"])
+      assert.deepStrictEqual(closeCodes, [1000, 1002, 1006])
+    }).pipe(Effect.provide(NodeServices.layer)))
+})

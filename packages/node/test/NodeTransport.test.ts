@@ -1,0 +1,102 @@
+import type { TransportHandler } from "@effect-ws/core/Transport"
+import { NodeTransport } from "@effect-ws/node"
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Queue } from "effect"
+import * as Net from "node:net"
+import { unhandledErrors } from "./fixture.ts"
+import { connectRaw } from "./rawPeer.ts"
+
+/** Writes down what a transport tells. */
+const recorder = () => {
+  const told: Array<string> = []
+  const closed = Deferred.makeUnsafe<void>()
+  const handler: TransportHandler = {
+    onData: (chunk) => told.push(Buffer.from(chunk).toString()),
+    onDrain: () => told.push("drain"),
+    onEnd: () => told.push("end"),
+    onClose: (cause) => {
+      told.push(cause === undefined ? "close" : `close: ${(cause as NodeJS.ErrnoException).code}`)
+      Deferred.doneUnsafe(closed, Effect.void)
+    }
+  }
+  return { told, handler, closed: Deferred.await(closed) }
+}
+
+/** A socket as a server has it after a handshake, and its peer. */
+const pair = Effect.gen(function*() {
+  const accepted = yield* Queue.unbounded<Net.Socket>()
+  const server = Net.createServer({ allowHalfOpen: true }, (socket) => void Queue.offerUnsafe(accepted, socket))
+  yield* Effect.acquireRelease(
+    Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+    () => Effect.sync(() => server.close())
+  )
+  const peer = yield* connectRaw((server.address() as Net.AddressInfo).port)
+  const socket = yield* Effect.acquireRelease(Queue.take(accepted), (socket) => Effect.sync(() => socket.destroy()))
+  return { peer, socket }
+})
+
+const happens = (socket: Net.Socket, event: "end" | "close") =>
+  Effect.callback<void>((resume) => void socket.once(event, () => resume(Effect.void)))
+
+describe("NodeTransport", () => {
+  it.live("tells the bytes that were read with the handshake first, and the end after all of them", () =>
+    Effect.gen(function*() {
+      const { peer, socket } = yield* pair
+      const { closed, handler, told } = recorder()
+      const transport = NodeTransport.fromSocket(socket, Buffer.from("head, "))
+      yield* peer.send("rest")
+      yield* peer.end
+      transport.start(handler)
+      transport.end()
+      yield* closed
+      assert.deepStrictEqual([told.slice(0, -2).join(""), ...told.slice(-2)], ["head, rest", "end", "close"])
+    }))
+
+  it.live("tells an end that came before it was started", () =>
+    Effect.gen(function*() {
+      const { peer, socket } = yield* pair
+      const { closed, handler, told } = recorder()
+      const transport = NodeTransport.fromSocket(socket)
+      yield* Effect.all([happens(socket, "end"), peer.end], { concurrency: "unbounded" })
+      transport.start(handler)
+      transport.end()
+      yield* closed
+      assert.deepStrictEqual(told, ["end", "close"])
+    }))
+
+  it.live("tells a reset that came before it was started, and handles it", () =>
+    Effect.gen(function*() {
+      const errors = yield* unhandledErrors
+      const { peer, socket } = yield* pair
+      const { closed, handler, told } = recorder()
+      const transport = NodeTransport.fromSocket(socket)
+      yield* Effect.all([happens(socket, "close"), peer.reset], { concurrency: "unbounded" })
+      transport.start(handler)
+      assert.deepStrictEqual(told, [])
+      yield* closed
+      assert.deepStrictEqual([told, errors], [["close: ECONNRESET"], []])
+    }))
+
+  it.live("tells its end once, however often it is ended or destroyed, and takes writes after it", () =>
+    Effect.gen(function*() {
+      const errors = yield* unhandledErrors
+      const { peer, socket } = yield* pair
+      const { closed, handler, told } = recorder()
+      const transport = NodeTransport.fromSocket(socket)
+      transport.start(handler)
+      transport.write([Buffer.from("one"), Buffer.from("two")])
+      transport.end()
+      transport.end()
+      assert.strictEqual((yield* peer.rest).toString(), "onetwo")
+      transport.destroy()
+      transport.destroy()
+      transport.write([Buffer.from("three")])
+      transport.pause()
+      transport.resume()
+      transport.end()
+      yield* closed
+      yield* peer.end
+      yield* peer.closed
+      assert.deepStrictEqual([told, errors], [["close"], []])
+    }))
+})
