@@ -3,9 +3,9 @@
  *
  * @since 0.1.0
  */
+import * as Cookies from "effect/http/Cookies"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import * as Cookies from "effect/http/Cookies"
 import type { Headers } from "./protocol/Handshake.ts"
 import type { Address } from "./Transport.ts"
 

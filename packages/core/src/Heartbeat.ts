@@ -54,9 +54,9 @@ export interface Heartbeat {
 }
 
 interface Watch {
-  // When silence began to count, and the ping that is to be answered since.
+  // When silence began to count, and when the last ping was sent: it is to be answered while that is the later of the two.
   since: number
-  pingedAt: number | undefined
+  pingedAt: number
 }
 
 /**
@@ -84,7 +84,7 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
     // Does what is due for one connection, and returns when to look at it again.
     const check = (member: Member, watch: Watch, now: number, stalled: number): number => {
       watch.since = Math.max(watch.since, member.isReading ? member.lastReceived : now)
-      if (watch.pingedAt !== undefined && watch.since < watch.pingedAt) {
+      if (watch.since < watch.pingedAt) {
         watch.pingedAt += stalled
         const deadline = watch.pingedAt + timeout
         if (now < deadline || stalled > 0) return deadline
@@ -92,7 +92,6 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
         member.heartbeatLost()
         return Infinity
       }
-      watch.pingedAt = undefined
       const deadline = watch.since + interval
       if (now < deadline) return deadline
       watch.pingedAt = now
@@ -127,7 +126,7 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
 
     return {
       add: (member) => {
-        watches.set(member, { since: clock.currentTimeMillisUnsafe(), pingedAt: undefined })
+        watches.set(member, { since: clock.currentTimeMillisUnsafe(), pingedAt: -Infinity })
         populated.openUnsafe()
       },
       remove: (member) => {

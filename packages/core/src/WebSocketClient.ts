@@ -149,12 +149,14 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       platform.randomFill(nonce)
       const key = Handshake.encodeKey(nonce)
       const headers = Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, headers: options.headers })
-      const opened = yield* restore(platform.open({ url, headers }).pipe(
-        Effect.timeoutOrElse({
-          duration: options.connectTimeout ?? "10 seconds",
-          orElse: () => Effect.fail(new ConnectTimeout({}))
-        })
-      ))
+      const opened = yield* restore(
+        platform.open({ url, headers }).pipe(
+          Effect.timeoutOrElse({
+            duration: options.connectTimeout ?? "10 seconds",
+            orElse: () => Effect.fail(new ConnectTimeout({}))
+          })
+        )
+      )
       const response = { status: 101, headers: opened.headers }
       const checked = checkResponse(response, { key, sha1: platform.sha1, subprotocols, extensions: [] })
       if (checked._tag === "HandshakeFailure") {

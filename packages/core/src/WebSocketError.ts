@@ -20,7 +20,7 @@ const violation = { section: Schema.String, detail: Schema.String }
 export class PeerClosed extends Schema.TaggedError<PeerClosed>(`${tag}/PeerClosed`)("PeerClosed", {}) {}
 
 /**
- * The connection ended without a closing handshake (code 1006): a reset, an unexpected end, or an `abort`.
+ * The connection ended without a closing handshake (code 1006), and not by this side's doing: a reset, or an unexpected end.
  *
  * @category errors
  * @since 0.1.0

@@ -106,6 +106,15 @@ describe("ping", () => {
       assert.strictEqual((yield* Fiber.join(pinging)).reason._tag, "ConnectionNotOpen")
     }))
 
+  it.effect("the pong may come before the ping has gone on to wait for it", () =>
+    Effect.forEach([3, 4, 5, 6, 7, 8], (steps) =>
+      Effect.gen(function*() {
+        const { connection, peer } = yield* open()
+        const pinging = yield* connection.ping.pipe(Effect.provideService(Scheduler.MaxOpsBeforeYield, steps), start)
+        yield* peer.send(pong((yield* peer.frame).payload))
+        yield* Fiber.join(pinging)
+      })))
+
   it.effect("fails at whichever of its steps the connection ends", () =>
     Effect.forEach(Array.from({ length: 30 }, (_, index) => index), (steps) =>
       Effect.scoped(Effect.gen(function*() {

@@ -227,6 +227,24 @@ describe("demand", () => {
   // The limit of what is decoded at once is 1,024 messages.
   const flood = Array.from({ length: 3000 }, (_, index) => String(index))
 
+  it.effect("a read of very many messages is decoded in parts, as far as there is room", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* open({ receiveBufferBytes: 4096 })
+      yield* peer.sendText(...flood)
+      yield* settle
+      const batch = yield* connection.pull
+      assert.isAtMost(batch.length, 1024)
+      assert.deepStrictEqual(batch.concat(yield* takeAll(connection, 3000 - batch.length)), flood)
+    }))
+
+  it.effect("nothing of a read is left over while there is room", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* open({ receiveBufferBytes: 1024 * 1024 })
+      yield* peer.sendText(...flood)
+      yield* settle
+      assert.deepStrictEqual([...(yield* connection.pull)], flood)
+    }))
+
   it.effect.each(["reset", "end"] as const)(
     "what was read before a %s is delivered, however much it was",
     (how) =>

@@ -25,15 +25,15 @@ expectTypeOf(connection.sendStream(text)).toEqualTypeOf<
 >()
 expectTypeOf(connection.sendStream(bytes)).toEqualTypeOf<Effect.Effect<void, WebSocketError.SendError>>()
 // @ts-expect-error: one message is text or binary
-connection.sendStream(Stream.make("text", new Uint8Array(1)))
+void connection.sendStream(Stream.make("text", new Uint8Array(1)))
 // @ts-expect-error: a message is a string or bytes
-connection.send(1)
+void connection.send(1)
 
 // An attachment has the type of its key.
 declare const Count: Attachment.Attachment<number>
 expectTypeOf(connection.attachment(Count)).toEqualTypeOf<Effect.Effect<Option.Option<number>>>()
 // @ts-expect-error: the key is that of a number
-connection.attach(Count, "one")
+void connection.attach(Count, "one")
 
 // Endings are handled by tag.
 const handled = Stream.runDrain(connection.messages).pipe(

@@ -1,5 +1,10 @@
-import { type Connection, type HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
-import type { WebSocketError } from "@effect-ws/core"
+import {
+  type Connection,
+  type HandshakeRequest,
+  WebSocketClient,
+  type WebSocketError,
+  WebSocketServer
+} from "@effect-ws/core"
 import { Context, Effect, type Layer, type Scope } from "effect"
 import { expectTypeOf } from "vitest"
 
@@ -35,8 +40,9 @@ const authenticated = WebSocketServer.serve(
 )
 expectTypeOf(authenticated).toEqualTypeOf<Layer.Layer<never, never, WebSocketServer.WebSocketServer | Auth>>()
 
-WebSocketServer.serve(() => Effect.void, {
+void WebSocketServer.serve(() => Effect.void, {
   // @ts-expect-error: a hook rejects with HandshakeRejected, nothing else
+  // @effect-diagnostics-next-line missingEffectError:off
   handshake: (_request: HandshakeRequest.HandshakeRequest) => Effect.fail("no")
 })
 

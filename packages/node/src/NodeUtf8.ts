@@ -7,14 +7,17 @@ import { portable, type Utf8Codec } from "@effect-ws/core/protocol/Utf8"
 import { Buffer, isUtf8 } from "node:buffer"
 
 /**
- * Measures, validates and decodes text natively.
+ * Measures, validates, encodes and decodes text natively.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const codec: Utf8Codec = {
   byteLength: (text) => Buffer.byteLength(text),
-  encodeInto: portable.encodeInto,
+  allocate: (size) => Buffer.allocUnsafeSlow(size),
+  encodeInto: (text, target, offset) =>
+    Buffer.isBuffer(target) ? target.write(text, offset) : portable.encodeInto(text, target, offset),
+  isValid: (bytes, start, end) => isUtf8(bytes.subarray(start, end)),
   decode: (bytes, start, end) => {
     const view = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start)
     return isUtf8(view) ? view.toString() : undefined

@@ -117,7 +117,7 @@ export class ConnectionImpl implements Connection {
       Effect.suspend(() => {
         const extras = this.extras ??= {}
         const turn = extras.streamTurn ??= Semaphore.makeUnsafe(1)
-        const onTorn = () => this.session.beginClose({ code: 1011, reason: "message not completed" }, true)
+        const onTorn = () => this.session.beginClose({ code: 1011, reason: "message not completed" }, false)
         return turn.withPermit(sendStream(this.session.sending, fragments, onTorn))
       })
   }

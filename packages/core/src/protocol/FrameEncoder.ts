@@ -185,7 +185,7 @@ export class FrameEncoder {
   private reserve(length: number): Uint8Array {
     if (this.slab !== undefined && this.slab.length - this.slabEnd >= length) return this.slab
     this.seal()
-    this.slab = length > slabSize ? new Uint8Array(length) : freeSlabs.pop() ?? new Uint8Array(slabSize)
+    this.slab = (length <= slabSize ? freeSlabs.pop() : undefined) ?? this.utf8.allocate(Math.max(length, slabSize))
     this.slabStart = this.slabEnd = 0
     return this.slab
   }

@@ -77,7 +77,7 @@ export class MessageAssembler {
     if (this.state._tag === "Idle") return this.whole(piece, out)
     const message = this.state
     if (message.opcode === Opcode.text) {
-      message.utf8 = Utf8.validate(message.utf8, piece.bytes, piece.start, piece.end)
+      message.utf8 = Utf8.validateWith(this.utf8, message.utf8, piece.bytes, piece.start, piece.end)
       if (message.utf8 === Utf8.reject) return invalidUtf8("text is not UTF-8")
     }
     append(message, piece, this.limits.maxMessageBytes)
@@ -127,7 +127,7 @@ export class MessageAssembler {
       if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
-      out.push(copy(piece.bytes, piece.start, piece.end))
+      out.push(keep(piece.bytes, piece.start, piece.end))
     }
     return undefined
   }
@@ -140,17 +140,17 @@ export class MessageAssembler {
       if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
-      // Memory that the growth of the buffer left over is not worth keeping alive behind a message.
-      const slack = buffer.length - length
-      out.push(slack > length >>> 2 ? copy(buffer, 0, length) : buffer.subarray(0, length))
+      out.push(keep(buffer, 0, length))
     }
     return undefined
   }
 }
 
-// `slice` of a subclass such as Node's Buffer would be a view, or another such Buffer; the bytes may not outlive the chunk
-// they are in, and a message is a plain Uint8Array however it was cut into chunks.
-const copy = (bytes: Uint8Array, start: number, end: number): Uint8Array => new Uint8Array(bytes.subarray(start, end))
+// A payload that makes up a good part of its chunk is not copied; a smaller one is, or it would keep all of it alive.
+const keep = (bytes: Uint8Array, start: number, end: number): Uint8Array => {
+  const payload = bytes.subarray(start, end)
+  return payload.length * 4 >= bytes.buffer.byteLength ? payload : new Uint8Array(payload)
+}
 
 // Grows fourfold, so that appending is linear over any number of fragments, and never beyond the end of the message, once
 // that is known, or the limit.

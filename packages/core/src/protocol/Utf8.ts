@@ -92,13 +92,44 @@ export const validate = (state: State, bytes: Uint8Array, start: number, end: nu
   return state
 }
 
+// Below this length, asking the platform costs more than looking at each byte.
+const nativeThreshold = 64
+
+/**
+ * Continues a validation over `bytes[start, end)` as {@link validate} does, leaving the whole characters of a long piece to
+ * the platform.
+ *
+ * @category validation
+ * @since 0.1.0
+ */
+export const validateWith = (
+  utf8: Utf8Codec,
+  state: State,
+  bytes: Uint8Array,
+  start: number,
+  end: number
+): State => {
+  if (end - start < nativeThreshold) return validate(state, bytes, start, end)
+  let first = start
+  while (state !== accept && state !== reject && first < end) state = validate(state, bytes, first, ++first)
+  if (state === reject) return reject
+  // The last character may go on in the next piece: it begins with the last byte that is no continuation.
+  let last = end - 1
+  while (last > end - 4 && isContinuation(bytes[last]!)) last--
+  return utf8.isValid(bytes, first, last) ? validate(accept, bytes, last, end) : reject
+}
+
+const isContinuation = (byte: number): boolean => (byte & 0xc0) === 0x80
+
 /**
  * How text becomes bytes and bytes become text: the contract behind which a platform offers its fast paths.
  *
  * **Details**
  *
  * - `byteLength` is the length of the text's encoding, in bytes.
+ * - `allocate` makes an array, with any content, that `encodeInto` writes to fast.
  * - `encodeInto` writes the encoding of a text at `offset` and returns its length; the caller has made room for it.
+ * - `isValid` tells whether `bytes[start, end)` are UTF-8.
  * - `decode` returns the text of `bytes[start, end)`, a byte-order mark included, or `undefined` if they are not UTF-8.
  *
  * A lone surrogate in a string is encoded as U+FFFD.
@@ -108,7 +139,9 @@ export const validate = (state: State, bytes: Uint8Array, start: number, end: nu
  */
 export interface Utf8Codec {
   readonly byteLength: (text: string) => number
+  readonly allocate: (size: number) => Uint8Array
   readonly encodeInto: (text: string, target: Uint8Array, offset: number) => number
+  readonly isValid: (bytes: Uint8Array, start: number, end: number) => boolean
   readonly decode: (bytes: Uint8Array, start: number, end: number) => string | undefined
 }
 
@@ -141,11 +174,13 @@ export const portable: Utf8Codec = {
     }
     return length
   },
+  allocate: (size) => new Uint8Array(size),
   encodeInto: (text, target, offset) =>
     encoder.encodeInto(text, offset === 0 ? target : target.subarray(offset)).written,
+  isValid: (bytes, start, end) => validate(accept, bytes, start, end) === accept,
   decode: (bytes, start, end) => {
     // A fatal TextDecoder reports by throwing; so that remote input never throws, it is asked for valid bytes only.
-    if (validate(accept, bytes, start, end) !== accept) return undefined
+    if (!portable.isValid(bytes, start, end)) return undefined
     return decoder.decode(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end))
   }
 }

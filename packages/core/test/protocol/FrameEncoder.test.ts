@@ -68,6 +68,11 @@ describe("FrameEncoder", () => {
       assert.deepStrictEqual(sizes.map((size) => headerLength(size, true)), [6, 6, 8, 8, 14, 14, 14])
     })
 
+    it("§5.2: every byte of a long length is written", () => {
+      const frame = { fin: true, rsv: 0, opcode: Opcode.binary, payload: new Uint8Array(0x0123_4567) }
+      assert.strictEqual(hex(encode(frame, undefined).subarray(0, 10)), "827f0000000001234567")
+    })
+
     it.prop("§5.2: encodes any frame by the book, and leaves its payload as it is", {
       opcode: Schema.Literals([0x0, 0x1, 0x2]),
       fin: Schema.Boolean,
@@ -182,6 +187,15 @@ describe("FrameEncoder", () => {
     assert.notStrictEqual(encoder.take()[0]?.buffer, chunks[0]?.buffer)
   })
 
+  it("a slab that is filled to its last byte after a take hands over only what is new", () => {
+    const encoder = new FrameEncoder({ maskKey: undefined, utf8: Utf8.portable })
+    for (let i = 0; i < 4; i++) encoder.encoded(new Uint8Array(16_000))
+    assert.strictEqual(concat(encoder.take()).length, 64_000)
+    encoder.encoded(Rule.pattern(64 * 1024 - 64_000))
+    assertSame(concat(encoder.take()), Rule.pattern(64 * 1024 - 64_000))
+    encoder.release(true)
+  })
+
   it("an unmasked payload of 16 KiB and more is shared, any other is copied", () => {
     for (const sender of ["server", "client"] as const) {
       for (const size of [16_383, 16_384, 70_000]) {
@@ -193,6 +207,8 @@ describe("FrameEncoder", () => {
         encoder.frame(Opcode.binary, payload, true)
         const isShared = encoder.take().some((chunk) => chunk.buffer === payload.buffer)
         assert.strictEqual(isShared, sender === "server" && size >= 16_384)
+        encoder.encoded(payload)
+        assert.strictEqual(encoder.take().some((chunk) => chunk.buffer === payload.buffer), size >= 16_384)
       }
     }
   })

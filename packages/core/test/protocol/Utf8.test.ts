@@ -38,6 +38,7 @@ const CodePoint = Schema.Union([
   between(0, 0xd7ff),
   between(0xe000, 0x10ffff)
 ])
+const boundaryUnits = [0x7f, 0x80, 0x7ff, 0x800, 0xd7ff, 0xd800, 0xdbff, 0xdc00, 0xdfff, 0xe000, 0xffff]
 const Unit = Schema.Union([between(0, 0xff), between(0, 0xffff), between(0xd800, 0xdfff)])
 
 // Text with a few bytes replaced, most often by bytes that mean something.
@@ -116,7 +117,62 @@ describe("Utf8", () => {
     })
   })
 
+  describe("validateWith", () => {
+    it.prop("§8.1: leaves a text where validate leaves it after every piece, long or short", {
+      points: Schema.Array(CodePoint),
+      times: between(1, 60),
+      mutations: Mutations,
+      cuts: Cuts
+    }, ({ cuts, mutations, points, times }) => {
+      const bytes = encoder.encode(String.fromCodePoint(...points).repeat(times))
+      for (const { at, byte } of mutations) if (bytes.length > 0) bytes[at % bytes.length] = byte
+      let state = Utf8.accept
+      let expected = Utf8.accept
+      for (const chunk of splitAt(bytes, cuts)) {
+        state = Utf8.validateWith(Utf8.portable, state, chunk, 0, chunk.length)
+        expected = Utf8.validate(expected, chunk, 0, chunk.length)
+        assert.strictEqual(state, expected)
+      }
+    }, { arbitrary: { runs: 2000 } })
+
+    it("§8.1: finds where the last character of a long piece begins, whole or not", () => {
+      const ascii = new Array<number>(100).fill(0x61)
+      for (const lead of [0x61, 0xc2, 0xe0, 0xe2, 0xed, 0xf0, 0xf4]) {
+        for (const second of [0x7f, 0x80, 0x90, 0xa0, 0xc2]) {
+          for (const rest of [[], [0x80], [0x80, 0x80], [0x80, 0x80, 0x80]]) {
+            const bytes = Uint8Array.from([...ascii, lead, second, ...rest])
+            assert.strictEqual(
+              Utf8.validateWith(Utf8.portable, Utf8.accept, bytes, 0, bytes.length),
+              Utf8.validate(Utf8.accept, bytes, 0, bytes.length)
+            )
+          }
+        }
+      }
+    })
+
+    it("§8.1: looks at nothing outside its range", () => {
+      const bytes = new Uint8Array(200).fill(0xff)
+      bytes.fill(0x61, 50, 150)
+      assert.strictEqual(Utf8.validateWith(Utf8.portable, Utf8.accept, bytes, 50, 150), Utf8.accept)
+      assert.strictEqual(Utf8.validateWith(Utf8.portable, Utf8.accept, bytes, 50, 151), Utf8.reject)
+      assert.strictEqual(Utf8.validateWith(Utf8.portable, Utf8.reject, bytes, 50, 150), Utf8.reject)
+    })
+  })
+
   describe("portable", () => {
+    it("§5.6: every code unit has the length that TextEncoder gives it, alone and beside any kind of unit", () => {
+      for (let unit = 0; unit <= 0xffff; unit++) {
+        const text = String.fromCharCode(unit)
+        assert.strictEqual(Utf8.portable.byteLength(text), encoder.encode(text).length, unit.toString(16))
+      }
+      for (const first of boundaryUnits) {
+        for (const second of boundaryUnits) {
+          const text = String.fromCharCode(first, second)
+          assert.strictEqual(Utf8.portable.byteLength(text), encoder.encode(text).length, text)
+        }
+      }
+    })
+
     it.prop("§5.6: encodes any string as TextEncoder does, a lone surrogate included", {
       units: Schema.Array(Unit),
       offset: between(0, 5)
@@ -150,6 +206,7 @@ describe("Utf8", () => {
       const bytes = encoder.encode(String.fromCodePoint(...points))
       for (const { at, byte } of mutations) if (bytes.length > 0) bytes[at % bytes.length] = byte
       assert.strictEqual(Utf8.portable.decode(bytes, 0, bytes.length), decoded(bytes))
+      assert.strictEqual(Utf8.portable.isValid(bytes, 0, bytes.length), decoded(bytes) !== undefined)
     }, { arbitrary: { runs: 1000 } })
   })
 })

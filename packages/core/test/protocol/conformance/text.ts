@@ -5,6 +5,7 @@ import { binary, bytesOf, continuation, fails, more, ping, pinged, type Rule, ta
 
 const euro = [0xe2, 0x82, 0xac]
 const clef = [0xf0, 0x9d, 0x84, 0x9e]
+const longText = Array.from({ length: 40 }, () => euro).flat()
 
 // The first and the last character of each length, and their neighbours around the surrogates.
 const wellFormed: ReadonlyArray<readonly [string, string]> = [
@@ -21,7 +22,8 @@ const wellFormed: ReadonlyArray<readonly [string, string]> = [
   ["U+10FFFF", "\u{10ffff}"],
   ["a byte-order mark alone", "\ufeff"],
   ["a byte-order mark before text", "\ufeffa"],
-  ["a mixture", "Hello-µ@ßöäüàá-€-𝄞"]
+  ["a mixture", "Hello-µ@ßöäüàá-€-𝄞"],
+  ["long", "µ€𝄞a".repeat(30)]
 ]
 
 // Each ends in the byte that no text goes on with.
@@ -53,7 +55,8 @@ const truncated: ReadonlyArray<readonly [string, ReadonlyArray<number>]> = [
   ["two of three bytes", euro.slice(0, 2)],
   ["one of four bytes", clef.slice(0, 1)],
   ["two of four bytes", clef.slice(0, 2)],
-  ["three of four bytes", clef.slice(0, 3)]
+  ["three of four bytes", clef.slice(0, 3)],
+  ["two of three bytes, after much", [...longText, ...euro.slice(0, 2)]]
 ]
 
 const accepted: ReadonlyArray<Rule> = [
@@ -95,6 +98,12 @@ const refused: ReadonlyArray<Rule> = [
       section: "8.1",
       title: `text fails at the bad byte, before the frame is whole: ${what}`,
       steps: [text([...euro, ...payload], { announced: 100 })],
+      outcome: fails(1007)
+    },
+    {
+      section: "8.1",
+      title: `long text fails at the bad byte, before the frame is whole: ${what}`,
+      steps: [text([...longText, ...payload], { announced: 1000 })],
       outcome: fails(1007)
     },
     {
