@@ -162,7 +162,7 @@ describe("a peer that", () => {
   it.live("answers the Close and keeps the socket is dropped after the close timeout (§7.1.1)", () =>
     Effect.gen(function*() {
       const { accept, serving } = yield* handOver()
-      const { port } = yield* start(serving, { closeTimeout: "100 millis" })
+      const { port } = yield* start(serving, { closeTimeout: "1 second" })
       const peer = yield* upgradeRaw(port)
       const connection = yield* accept
       const closing = yield* Effect.forkChild(connection.close(1000))

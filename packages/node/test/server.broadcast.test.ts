@@ -53,7 +53,7 @@ describe("broadcast", () => {
 
 describe("broadcast to a client that reads nothing, and one that does", () => {
   // More than the kernel buffers for a socket, on both of its sides together.
-  const count = 256
+  const count = 128
 
   const numbered = (number: number): Uint8Array => {
     const bytes = Buffer.alloc(64 * 1024)

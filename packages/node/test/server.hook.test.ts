@@ -195,7 +195,7 @@ describe("a handshake hook that takes long", () => {
       const { serving } = yield* handOver({
         handshake: () => Effect.onInterrupt(Effect.never, () => Deferred.succeed(interrupted, undefined))
       })
-      const { port } = yield* start(serving, { handshakeTimeout: "50 millis" })
+      const { port } = yield* start(serving, { handshakeTimeout: "500 millis" })
       const peer = yield* connectRaw(port)
       yield* peer.send(openingRequest())
       assert.strictEqual((yield* response(peer)).status, 503)

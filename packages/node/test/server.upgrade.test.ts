@@ -98,7 +98,7 @@ describe("a client that leaves in the middle of the upgrade", () => {
 })
 
 describe("a slow handshake is dropped after the timeout", () => {
-  const handshakeTimeout = "100 millis"
+  const handshakeTimeout = "1 second"
 
   it.live("when nothing is sent at all", () =>
     Effect.gen(function*() {
@@ -121,8 +121,8 @@ describe("a slow handshake is dropped after the timeout", () => {
     Effect.gen(function*() {
       const { port } = yield* start(echo, { handshakeTimeout })
       const peer = yield* connectRaw(port)
-      const dribble = Effect.forEach(request, (byte) => Effect.delay(peer.send(byte), "10 millis"), { discard: true })
-      yield* Effect.forkChild(dribble)
+      yield* peer.send(request.slice(0, -2))
+      yield* Effect.forkChild(Effect.forever(Effect.delay(peer.send("x"), "10 millis")))
       assert.notInclude((yield* peer.rest).toString(), "101")
       yield* serves(port)
     }))
