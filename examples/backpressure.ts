@@ -31,9 +31,7 @@ const Server = WebSocketServer.serve(
   })
 ).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0 })))
 
-const url = WebSocketServer.WebSocketServer.useSync(({ address }) =>
-  `ws://127.0.0.1:${"port" in address ? address.port : ""}`
-)
+const url = WebSocketServer.WebSocketServer.useSync((server) => server.url)
 
 const usedMemory = Effect.sync(() => process.memoryUsage().heapUsed + process.memoryUsage().external)
 

@@ -28,9 +28,7 @@ const Server = WebSocketServer.serve((connection) =>
   Layer.provideMerge(NodeWebSocketServer.layer({ port: 0, maxMessageBytes: fragments * fragmentBytes }))
 )
 
-const url = WebSocketServer.WebSocketServer.useSync(({ address }) =>
-  `ws://127.0.0.1:${"port" in address ? address.port : ""}`
-)
+const url = WebSocketServer.WebSocketServer.useSync((server) => server.url)
 
 const program = Effect.gen(function*() {
   const connection = yield* WebSocketClient.connect(yield* url)

@@ -18,8 +18,8 @@ const Echo = WebSocketServer.serve((connection) =>
 )
 
 const Announcement = Layer.effectDiscard(Effect.gen(function*() {
-  const { address } = yield* WebSocketServer.WebSocketServer
-  if (address._tag === "Tcp") yield* Console.log(`echoing at ws://${address.host}:${address.port}`)
+  const { url } = yield* WebSocketServer.WebSocketServer
+  yield* Console.log(`echoing at ${url}`)
 }))
 
 const EchoServer = (port: number) =>

@@ -21,9 +21,7 @@ const Server = Layer.mergeAll(
   serve("/silent", (connection) => Effect.andThen(connection.pause, connection.closed))
 ).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0 })))
 
-const url = WebSocketServer.WebSocketServer.useSync(({ address }) =>
-  `ws://127.0.0.1:${"port" in address ? address.port : ""}`
-)
+const url = WebSocketServer.WebSocketServer.useSync((server) => server.url)
 
 const endOf = Effect.fn("endOf")(
   function*(url: string) {

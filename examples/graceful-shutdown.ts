@@ -17,9 +17,7 @@ const Server = WebSocketServer.serve((connection) =>
   )
 ).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0 })))
 
-const url = WebSocketServer.WebSocketServer.useSync(({ address }) =>
-  `ws://127.0.0.1:${"port" in address ? address.port : ""}`
-)
+const url = WebSocketServer.WebSocketServer.useSync((server) => server.url)
 
 const program = Effect.gen(function*() {
   const started = yield* Deferred.make<string>()

@@ -34,9 +34,7 @@ const Server = WebSocketServer.serve(
   { handshake: authenticate }
 ).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0 })))
 
-const url = WebSocketServer.WebSocketServer.useSync(({ address }) =>
-  `ws://127.0.0.1:${"port" in address ? address.port : ""}`
-)
+const url = WebSocketServer.WebSocketServer.useSync((server) => server.url)
 
 const visit = Effect.fn("visit")(
   function*(path: string, headers: Record<string, string>) {

@@ -21,9 +21,7 @@ const Dead = WebSocketServer.serve((connection) => Effect.andThen(connection.pau
 })
 const Server = Layer.mergeAll(Alive, Dead).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0 })))
 
-const url = WebSocketServer.WebSocketServer.useSync(({ address }) =>
-  `ws://127.0.0.1:${"port" in address ? address.port : ""}`
-)
+const url = WebSocketServer.WebSocketServer.useSync((server) => server.url)
 
 const program = Effect.gen(function*() {
   const alive = yield* WebSocketClient.connect(`${yield* url}/alive`, { heartbeat })

@@ -27,9 +27,7 @@ const Greeter = WebSocketServer.serve(
 
 const Server = Layer.mergeAll(Echo, Greeter).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0 })))
 
-const url = WebSocketServer.WebSocketServer.useSync(({ address }) =>
-  `ws://127.0.0.1:${"port" in address ? address.port : ""}`
-)
+const url = WebSocketServer.WebSocketServer.useSync((server) => server.url)
 
 const connect = (path: string, ...subprotocols: Array<string>) =>
   Effect.flatMap(url, (url) => WebSocketClient.connect(`${url}${path}`, { subprotocols }))

@@ -6,7 +6,7 @@
 import * as Cookies from "effect/http/Cookies"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { Headers } from "./protocol/Handshake.ts"
+import type { Headers, ResponseHeaders } from "./protocol/Handshake.ts"
 import type { Address } from "./Transport.ts"
 
 /**
@@ -32,15 +32,15 @@ export interface HandshakeRequest {
 }
 
 /**
- * The answer that accepts a request: with one of the offered subprotocols, further response headers, and data for the
- * handler.
+ * The answer that accepts a request: with one of the offered subprotocols, further response headers (an array for one that
+ * is repeated, such as `Set-Cookie`), and data for the handler.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Accepted<out Data> {
   readonly subprotocol?: string | undefined
-  readonly headers?: Headers | undefined
+  readonly headers?: ResponseHeaders | undefined
   readonly data: Data
 }
 
@@ -67,7 +67,9 @@ export class HandshakeRejected extends Schema.TaggedError<HandshakeRejected>(
   "@effect-ws/core/HandshakeRequest/HandshakeRejected"
 )("HandshakeRejected", {
   status: Schema.Int,
-  headers: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
+  headers: Schema.optionalKey(
+    Schema.Record(Schema.String, Schema.Union([Schema.String, Schema.Array(Schema.String)]))
+  ),
   body: Schema.optionalKey(Schema.String)
 }) {}
 

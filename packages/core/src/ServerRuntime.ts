@@ -60,7 +60,7 @@ export interface Upgrade {
   readonly rawHeaders: ReadonlyArray<string>
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
-  readonly accept: (headers: Handshake.Headers) => Transport
+  readonly accept: (headers: Handshake.ResponseHeaders) => Transport
   readonly reject: (response: Response) => void
   readonly abandon: () => void
   readonly lost: Effect.Effect<void>
@@ -74,7 +74,7 @@ export interface Upgrade {
  */
 export interface Response {
   readonly status: number
-  readonly headers: Handshake.Headers
+  readonly headers: Handshake.ResponseHeaders
   readonly body: string
 }
 
@@ -101,7 +101,7 @@ export const upgradeRequired: Response = {
   body: "This is a WebSocket server."
 }
 
-const response = (status: number, body: string, headers: Handshake.Headers = {}): Response => ({
+const response = (status: number, body: string, headers: Handshake.ResponseHeaders = {}): Response => ({
   status,
   headers: { "content-type": "text/plain", ...Handshake.refusalHeaders(headers) },
   body
@@ -223,7 +223,7 @@ export const make: (
       subprotocol,
       extensions: [],
       request: { url: request.url, headers: request.headers },
-      response: { status: 101, headers }
+      response: { status: 101, headers: Handshake.joinHeaders(headers) }
     }
     return live(upgrade.accept(headers), handshake, route.handler, data)
   }
@@ -299,7 +299,7 @@ const logHandlerFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => 
 }
 
 // Found before anything is sent, a mistake in a hook's answer is like any other mistake in it.
-const checkHeaders = (headers: Handshake.Headers = {}): Effect.Effect<void> => {
+const checkHeaders = (headers: Handshake.ResponseHeaders = {}): Effect.Effect<void> => {
   const invalid = Handshake.invalidHeader(headers)
   return invalid === undefined
     ? Effect.void

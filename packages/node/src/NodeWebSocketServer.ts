@@ -246,7 +246,7 @@ const upgradeOf = (
     localAddress: NodeTransport.localAddress(socket),
     accept: (headers) => {
       const { head, response } = take()
-      response.writeHead(101, headers)
+      response.writeHead(101, headers as Http.OutgoingHttpHeaders)
       response.flushHeaders()
       response.detachSocket(socket)
       return NodeTransport.fromSocket(socket, head)

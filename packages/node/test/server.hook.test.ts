@@ -53,6 +53,28 @@ describe("a handshake hook that accepts (RFC 6455, section 4.2.2)", () => {
       assert.strictEqual(yield* Deferred.await(handled), "Ada")
     }).pipe(Effect.provide(NodeWebSocketClient.layer)))
 
+  it.live("sends a header once for each of its values, and so does one that rejects", () =>
+    Effect.gen(function*() {
+      const headers = { "Set-Cookie": ["a=1", "b=2; Path=/, x"] }
+      const { accept, serving } = yield* handOver<void>({
+        handshake: ({ path }) =>
+          path === "/in"
+            ? Effect.succeed({ data: undefined, headers })
+            : new HandshakeRejected({ status: 403, headers })
+      })
+      const { port } = yield* start(serving)
+      for (const path of ["/in", "/out"]) {
+        const peer = yield* connectRaw(port)
+        yield* peer.send(openingRequest({ target: path }))
+        const lines = (yield* peer.head).split("\r\n")
+        assert.deepStrictEqual(lines.filter((line) => line.startsWith("set-cookie")), [
+          "set-cookie: a=1",
+          "set-cookie: b=2; Path=/, x"
+        ])
+      }
+      assert.strictEqual((yield* accept).response.headers["set-cookie"], "a=1, b=2; Path=/, x")
+    }))
+
   it.live("leaves the choice to the server's preference, if it makes none", () =>
     Effect.gen(function*() {
       const { accept, serving } = yield* handOver({

@@ -24,6 +24,15 @@ import { isAuthority } from "./WebSocketUrl.ts"
 export type Headers = Readonly<Record<string, string>>
 
 /**
+ * The headers of a response to be sent: an array of values is as many lines, such as those of `Set-Cookie`, which cannot be
+ * joined.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ResponseHeaders = Readonly<Record<string, string | ReadonlyArray<string>>>
+
+/**
  * The SHA-1 digest, which the platform supplies.
  *
  * @category models
@@ -129,7 +138,10 @@ const framing = ["content-length", "transfer-encoding"]
 const owned = new Set(["host", "upgrade", "connection", ...framing])
 const isOwned = (name: string): boolean => owned.has(name) || name.startsWith("sec-websocket-")
 
-const withHeaders = (own: ReadonlyArray<readonly [string, string]>, extra: Headers | undefined): Headers => {
+const withHeaders = <V>(
+  own: ReadonlyArray<readonly [string, string]>,
+  extra: Readonly<Record<string, V>> | undefined
+): Readonly<Record<string, string | V>> => {
   const added = Object.entries(extra ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const)
   return Object.fromEntries([...own, ...added.filter(([name]) => !isOwned(name))])
 }
@@ -196,8 +208,8 @@ export const responseHeaders = (options: {
   readonly sha1: Sha1
   readonly subprotocol?: string | undefined
   readonly extensions?: ReadonlyArray<Extension> | undefined
-  readonly headers?: Headers | undefined
-}): Headers =>
+  readonly headers?: ResponseHeaders | undefined
+}): ResponseHeaders =>
   withHeaders([
     ["upgrade", "websocket"],
     ["connection", "Upgrade"],
@@ -229,7 +241,7 @@ export const checkSubprotocols = (subprotocols: ReadonlyArray<string>): Handshak
  * @category constructors
  * @since 0.1.0
  */
-export const refusalHeaders = (headers: Headers): Headers =>
+export const refusalHeaders = (headers: ResponseHeaders): ResponseHeaders =>
   Object.fromEntries(
     Object.entries(headers)
       .map(([name, value]) => [name.toLowerCase(), value] as const)
@@ -252,8 +264,17 @@ const isFieldValue = (value: string): boolean => {
  * @category guards
  * @since 0.1.0
  */
-export const invalidHeader = (headers: Headers): string | undefined =>
-  Object.entries(headers).find(([name, value]) => !isToken(name) || !isFieldValue(value))?.[0]
+export const invalidHeader = (headers: ResponseHeaders): string | undefined =>
+  Object.entries(headers).find(([name, value]) => !isToken(name) || ![value].flat().every(isFieldValue))?.[0]
+
+/**
+ * The headers of a response as its receiver sees them.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const joinHeaders = (headers: ResponseHeaders): Headers =>
+  Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value].flat().join(", ")]))
 
 /**
  * Chooses the subprotocol: the first in the server's order of preference that the client offers (RFC 6455, section 4.2.2,

@@ -6,6 +6,7 @@ import {
   checkSubprotocols,
   encodeKey,
   type Headers,
+  joinHeaders,
   requestHeaders,
   responseHeaders,
   selectSubprotocol,
@@ -478,7 +479,7 @@ describe("Handshake", () => {
     const { extensions, key: received, subprotocols } = acceptance(request)
     const subprotocol = selectSubprotocol(["superchat"], subprotocols)
     const response = checkResponse(
-      { status: 101, headers: responseHeaders({ key: received, sha1, subprotocol, extensions }) },
+      { status: 101, headers: joinHeaders(responseHeaders({ key: received, sha1, subprotocol, extensions })) },
       { key, sha1, subprotocols: ["chat", "superchat"], extensions: ["permessage-deflate"] }
     )
     assert.deepStrictEqual(response, { _tag: "Accepted", subprotocol: "superchat", extensions: [deflate] })
