@@ -13,9 +13,12 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { createHash } from "node:crypto"
 import * as Http from "node:http"
+import * as Https from "node:https"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import * as Tls from "node:tls"
 import { fromRaw } from "./internal/headers.ts"
+import * as NodeTls from "./NodeTls.ts"
 import * as NodeTransport from "./NodeTransport.ts"
 import * as NodeUtf8 from "./NodeUtf8.ts"
 
@@ -46,29 +49,75 @@ export class ListenFailed extends Schema.TaggedError<ListenFailed>(`${tag}/Liste
  * @since 0.1.0
  */
 export class ListenError extends Schema.TaggedError<ListenError>(`${tag}/ListenError`)("ListenError", {
-  host: Schema.String,
-  port: Schema.Number,
-  reason: Schema.Union([AddressInUse, ListenFailed])
+  address: Schema.Union([
+    Schema.TaggedStruct("Tcp", { host: Schema.String, port: Schema.Number }),
+    Schema.TaggedStruct("Unix", { path: Schema.String })
+  ]),
+  reason: Schema.Union([AddressInUse, ListenFailed, NodeTls.InvalidCertificate])
 }) {
   override get message() {
-    return `${this.reason._tag}: ${this.host}:${this.port}`
+    const { address, reason } = this
+    const where = address._tag === "Unix" ? address.path : `${address.host}:${address.port}`
+    return `${reason._tag}: ${where}${"detail" in reason ? `: ${reason.detail}` : ""}`
   }
 }
 
 /**
- * Where to listen, beside the options that a server has on every platform. `host` is 127.0.0.1 by default; with port 0 the
- * system assigns a free port, which the service's `address` tells.
+ * Where to listen: at a TCP port, or at a Unix socket.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Options extends ServerRuntime.ServerOptions {
+export type Options = TcpOptions | UnixOptions
+
+/**
+ * To listen at a TCP port. `host` is 127.0.0.1 by default; with port 0 the system assigns a free port, which the service's
+ * `address` tells.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TcpOptions extends OwnServerOptions {
   readonly port: number
   readonly host?: string | undefined
 }
 
 /**
- * Provides a `WebSocketServer` that listens on its own port. HTTP is parsed by `node:http`.
+ * To listen at a Unix socket, at the path `socketPath`.
+ *
+ * **Details**
+ *
+ * The file is made by the server and removed when the layer is released. Whoever may write to it may connect.
+ *
+ * **Gotchas**
+ *
+ * The file of a server that was killed stays behind, and then is an {@link AddressInUse} like that of one that lives.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnixOptions extends OwnServerOptions {
+  readonly socketPath: string
+}
+
+/**
+ * The options of a server that is this library's own, beside those that a server has on every platform.
+ *
+ * **Details**
+ *
+ * With `tls`, the options of `node:tls`, the server speaks TLS and nothing else: `cert` and `key` are its certificate, with
+ * the chain behind it, and the key; `requestCert`, `ca` and `rejectUnauthorized` ask for client certificates and tell which
+ * are trusted; `SNICallback` chooses by the host name. Its `handshakeTimeout` is the one beside it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface OwnServerOptions extends ServerRuntime.ServerOptions {
+  readonly tls?: Tls.TlsOptions | undefined
+}
+
+/**
+ * Provides a `WebSocketServer` that listens by itself. HTTP is parsed by `node:http`, TLS is that of `node:tls`.
  *
  * **Details**
  *
@@ -92,13 +141,14 @@ export interface Options extends ServerRuntime.ServerOptions {
  */
 export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenError> =>
   layerFromHttpServer(
-    Effect.suspend(() => {
-      const http = makeHttpServer(options)
+    Effect.gen(function*() {
+      const http = yield* makeHttpServer(options)
       http.on("request", (request, response) => {
         request.resume()
         respond(response, ServerRuntime.upgradeRequired)
       })
-      return Effect.as(listen(http, options), http)
+      yield* listen(http, options)
+      return http
     }),
     options
   )
@@ -108,7 +158,7 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  *
  * **When to use**
  *
- * To serve WebSockets beside an application of `node:http`. Where there is nothing but WebSockets, use {@link layer}.
+ * To serve WebSockets beside an application of `node:http` or `node:https`. Where there is nothing but WebSockets, use {@link layer}.
  *
  * **Details**
  *
@@ -138,7 +188,7 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  * @since 0.1.0
  */
 export const layerFromHttpServer = <E, R>(
-  server: Effect.Effect<Http.Server, E, R>,
+  server: Effect.Effect<Http.Server | Https.Server, E, R>,
   options: ServerRuntime.ServerOptions = {}
 ): Layer.Layer<WebSocketServer, E, Exclude<R, Scope.Scope>> =>
   Layer.effect(
@@ -150,6 +200,7 @@ export const layerFromHttpServer = <E, R>(
       const runtime = yield* ServerRuntime.make({
         ...options,
         address,
+        secure: http instanceof Tls.Server,
         sha1: (bytes) => createHash("sha1").update(bytes).digest(),
         utf8: NodeUtf8.codec
       })
@@ -173,33 +224,68 @@ export const layerFromHttpServer = <E, R>(
     })
   )
 
-const makeHttpServer = (options: Options): Http.Server => {
+const makeHttpServer = Effect.fnUntraced(function*(options: Options) {
+  const { tls } = options
   const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
   // Node wants an integer, and zero for none.
   const handshakeTimeout = timeout === Infinity ? 0 : Math.ceil(timeout)
-  const http = Http.createServer({
+  const timeouts = {
     // The whole head of a request has to arrive in time; Node checks it only this often.
     headersTimeout: handshakeTimeout,
     requestTimeout: handshakeTimeout,
     connectionsCheckingInterval: Math.ceil(Math.min(1000, timeout / 2))
+  }
+  if (tls !== undefined) yield* Effect.mapError(checkTls(tls), (reason) => failure(options, reason))
+  const http = tls === undefined ? Http.createServer(timeouts) : Https.createServer({
+    ...tls,
+    ...timeouts,
+    // Here zero is not none; this is the longest time that Node knows.
+    handshakeTimeout: Math.min(handshakeTimeout || Infinity, 2 ** 31 - 1),
+    // As in `node:http`: who ends what it sends can still be answered.
+    allowHalfOpen: true
   })
   // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
   http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
   return http
+})
+
+const checkTls = Effect.fnUntraced(function*(tls: Tls.TlsOptions) {
+  yield* NodeTls.secureContext(tls)
+  const { SNICallback, cert, pfx, pskCallback } = tls
+  if (NodeTls.isGiven(cert) || NodeTls.isGiven(pfx) || SNICallback || pskCallback) return
+  const detail = "no certificate"
+  return yield* new NodeTls.InvalidCertificate({ detail, cause: new Error(detail) })
+})
+
+const failure = (options: Options, reason: ListenError["reason"]): ListenError => {
+  const address: ListenError["address"] = "socketPath" in options
+    ? { _tag: "Unix", path: options.socketPath }
+    : { _tag: "Tcp", host: options.host ?? "127.0.0.1", port: options.port }
+  return new ListenError({ address, reason })
 }
 
 const listen = (http: Http.Server, options: Options): Effect.Effect<void, ListenError, Scope.Scope> => {
-  const { host = "127.0.0.1", port } = options
+  const sockets = new Set<Socket>()
+  if (http instanceof Tls.Server) {
+    // To HTTP, a socket is known only after its TLS handshake.
+    http.on("connection", (socket) => {
+      sockets.add(socket)
+      socket.once("close", () => sockets.delete(socket))
+    })
+  }
   return Effect.acquireRelease(
     Effect.callback<void, ListenError>((resume) => {
       const onError = (cause: NodeJS.ErrnoException) => {
         const reason = cause.code === "EADDRINUSE" ? new AddressInUse({}) : new ListenFailed({ cause })
-        resume(Effect.fail(new ListenError({ host, port, reason })))
+        resume(Effect.fail(failure(options, reason)))
       }
       // For good: what fails later, such as accepting a connection, must not be an unhandled error.
       http.on("error", onError)
+      const where = "socketPath" in options
+        ? { path: options.socketPath }
+        : { port: options.port, host: options.host ?? "127.0.0.1" }
       try {
-        http.listen(port, host, () => resume(Effect.void))
+        http.listen(where, () => resume(Effect.void))
       } catch (cause) {
         // A port beyond the range.
         onError(cause as NodeJS.ErrnoException)
@@ -209,6 +295,7 @@ const listen = (http: Http.Server, options: Options): Effect.Effect<void, Listen
       Effect.callback<void>((resume) => {
         http.close(() => resume(Effect.void))
         http.closeAllConnections()
+        for (const socket of sockets) socket.destroy()
       })
   )
 }
@@ -244,6 +331,7 @@ const upgradeOf = (
     rawHeaders: request.rawHeaders,
     peerAddress: NodeTransport.peerAddress(socket),
     localAddress: NodeTransport.localAddress(socket),
+    tls: NodeTls.stateOf(socket),
     accept: (headers) => {
       const { head, response } = take()
       response.writeHead(101, headers as Http.OutgoingHttpHeaders)

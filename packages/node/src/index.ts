@@ -7,6 +7,11 @@
 /**
  * @since 0.1.0
  */
+export * as NodeTls from "./NodeTls.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as NodeTransport from "./NodeTransport.ts"
 
 /**
