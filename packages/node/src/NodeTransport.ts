@@ -20,6 +20,8 @@ class SocketTransport implements Transport {
     // From the first moment: a reset before `start` must not be an unhandled error.
     socket.on("error", (error) => {
       this.cause = error
+      // After its handshake, a TLS socket stays open when a record is broken.
+      socket.destroy()
     })
     if (socket instanceof Socket) {
       // A closed socket does not know them any more.

@@ -207,7 +207,7 @@ export const layerFromHttpServer = <E, R>(
       const rejected = new Set<Socket>()
       const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
         // From here on the socket is ours alone, and a reset must not be an unhandled error.
-        socket.on("error", () => {})
+        socket.on("error", () => socket.destroy())
         const response = responseTo(request)
         if (response === undefined) socket.destroy()
         else runtime.upgrade(upgradeOf(request, response, head, rejected))
@@ -240,9 +240,7 @@ const makeHttpServer = Effect.fnUntraced(function*(options: Options) {
     ...tls,
     ...timeouts,
     // Here zero is not none; this is the longest time that Node knows.
-    handshakeTimeout: Math.min(handshakeTimeout || Infinity, 2 ** 31 - 1),
-    // As in `node:http`: who ends what it sends can still be answered.
-    allowHalfOpen: true
+    handshakeTimeout: Math.min(handshakeTimeout || Infinity, 2 ** 31 - 1)
   })
   // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
   http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
@@ -337,6 +335,8 @@ const upgradeOf = (
       response.writeHead(101, headers as Http.OutgoingHttpHeaders)
       response.flushHeaders()
       response.detachSocket(socket)
+      // Who ends what it sends is still sent what waits, and a Close. It is so in `node:http`, and not in `node:https`.
+      socket.allowHalfOpen = true
       return NodeTransport.fromSocket(socket, head)
     },
     reject: (rejection) => {
