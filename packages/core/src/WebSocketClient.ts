@@ -38,7 +38,7 @@ export class WebSocketClient extends Context.Service<WebSocketClient, {
  * |---|---|---|
  * | `headers` | none | further headers of the opening request; those of the handshake itself are not replaced |
  * | `subprotocols` | none | what to offer, best first; a server that chooses none is refused |
- * | `connectTimeout` | 10 seconds | name lookup, connecting and the handshake together |
+ * | `connectTimeout` | 10 seconds | name lookup, connecting, TLS and the handshake together |
  * | `heartbeat` | 20 s and 20 s | when a silent server is pinged and dropped; `false` turns it off |
  *
  * @category models
@@ -52,7 +52,7 @@ export interface ConnectOptions extends Connection.ConnectionOptions {
 }
 
 /**
- * Connects to a `ws:` URL. The connection lives in the scope, and is closed with it.
+ * Connects to a `ws:` or `wss:` URL, or to a Unix socket by one like `ws+unix:///run/app.sock:/path`. The connection lives in the scope, and is closed with it.
  *
  * **Details**
  *

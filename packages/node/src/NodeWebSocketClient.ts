@@ -172,15 +172,8 @@ export const layer: Layer.Layer<WebSocketClient.WebSocketClient> = Layer.effect(
  *
  * ```ts
  * import { NodeWebSocketClient } from "@effect-ws/node"
- * import { Effect, Layer } from "effect"
- * import { readFile } from "node:fs/promises"
  *
- * const Client = Layer.unwrap(
- *   Effect.map(
- *     Effect.promise(() => readFile("authority.pem")),
- *     (ca) => NodeWebSocketClient.layerWith({ tls: { ca } })
- *   )
- * )
+ * const clientOf = (authority: string) => NodeWebSocketClient.layerWith({ tls: { ca: authority } })
  * ```
  *
  * @category layers
