@@ -52,9 +52,11 @@ export interface ConnectOptions extends Connection.ConnectionOptions {
 }
 
 /**
- * Connects to a `ws:` or `wss:` URL, or to a Unix socket by one like `ws+unix:///run/app.sock:/path`. The connection lives in the scope, and is closed with it.
+ * Connects to a `ws:` or `wss:` URL. The connection lives in the scope, and is closed with it.
  *
  * **Details**
+ *
+ * `ws+unix:///run/app.sock:/path` asks for `/path` at a Unix socket, `wss+unix:` over TLS.
  *
  * Interrupting the effect, at any stage, leaves no socket behind.
  *

@@ -77,7 +77,7 @@ export type Options = TcpOptions | UnixOptions
  * @category models
  * @since 0.1.0
  */
-export interface TcpOptions extends OwnServerOptions {
+export interface TcpOptions extends CommonOptions {
   readonly port: number
   readonly host?: string | undefined
 }
@@ -96,23 +96,24 @@ export interface TcpOptions extends OwnServerOptions {
  * @category models
  * @since 0.1.0
  */
-export interface UnixOptions extends OwnServerOptions {
+export interface UnixOptions extends CommonOptions {
   readonly socketPath: string
 }
 
 /**
- * The options of a server that is this library's own, beside those that a server has on every platform.
+ * What is the same wherever the server listens, beside the options of every platform.
  *
  * **Details**
  *
  * With `tls`, the options of `node:tls`, the server speaks TLS and nothing else: `cert` and `key` are its certificate, with
  * the chain behind it, and the key; `requestCert`, `ca` and `rejectUnauthorized` ask for client certificates and tell which
- * are trusted; `SNICallback` chooses by the host name. Its `handshakeTimeout` is the one beside it.
+ * are trusted; `SNICallback` chooses by the host name. The time for the TLS handshake is `handshakeTimeout`, the one beside
+ * `tls`.
  *
  * @category models
  * @since 0.1.0
  */
-export interface OwnServerOptions extends ServerRuntime.ServerOptions {
+export interface CommonOptions extends ServerRuntime.ServerOptions {
   readonly tls?: Tls.TlsOptions | undefined
 }
 

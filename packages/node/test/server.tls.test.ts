@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net"
 import * as Tls from "node:tls"
 import { certificates } from "./certificates.ts"
 import { echo, handOver, start, withTlsClient } from "./fixture.ts"
-import { connectTls } from "./rawPeer.ts"
+import { connectTls, response } from "./rawPeer.ts"
 
 // A server whose hook tells what it sees of TLS.
 const observing = Effect.fnUntraced(function*(options: Partial<NodeWebSocketServer.Options>) {
@@ -51,6 +51,26 @@ describe("a server over TLS", () => {
       assert.deepStrictEqual(client.localAddress, connection.peerAddress)
       assert.isTrue(Option.isSome(client.localAddress))
     }))
+
+  it.live("answers a request that is no upgrade with 426 (RFC 7231, section 6.5.15)", () =>
+    Effect.gen(function*() {
+      const { server: tls } = yield* certificates
+      const { port } = yield* start(echo, { tls })
+      const peer = yield* connectTls(port)
+      yield* peer.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+      const { headers, status } = yield* response(peer)
+      assert.deepStrictEqual([status, headers["upgrade"]], [426, "websocket"])
+    }))
+
+  it.live.each([25, 1001, 0.5, Infinity])(
+    "takes a handshake timeout of %s ms",
+    (handshakeTimeout) =>
+      Effect.gen(function*() {
+        const { server: tls } = yield* certificates
+        const { url } = yield* start(echo, { tls, handshakeTimeout })
+        assert.include(url, "127.0.0.1")
+      })
+  )
 
   it.live("shows the certificate that belongs to the name asked for (SNI, RFC 6066, section 3)", () =>
     Effect.gen(function*() {
