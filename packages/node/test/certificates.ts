@@ -28,7 +28,10 @@ const issue = (authority: Certificate, name: string, options: SelfsignedOptions 
     ca: authority,
     extensions: [{
       name: "subjectAltName",
-      altNames: [{ type: 2, value: name }, ...(name === "localhost" ? [{ type: 7 as const, ip: "127.0.0.1" }] : [])]
+      altNames: [
+        { type: 2, value: name },
+        ...(name === "localhost" ? ["127.0.0.1", "::1"] : []).map((ip) => ({ type: 7 as const, ip }))
+      ]
     }],
     ...options
   })
@@ -44,7 +47,7 @@ const makeAll = Effect.gen(function*() {
   return yield* Effect.all({
     authority: Effect.succeed(authority),
     stranger: Effect.succeed(stranger),
-    /** For localhost and 127.0.0.1. */
+    /** For localhost and its addresses. */
     server: issue(authority, "localhost"),
     elsewhere: issue(authority, "other.example"),
     expired: issue(authority, "localhost", past),

@@ -5,7 +5,7 @@ import { Effect, Fiber, Layer } from "effect"
 import * as Tls from "node:tls"
 import { certificates } from "./certificates.ts"
 import { connect, echo, start, unhandledErrors, withTlsClient } from "./fixture.ts"
-import { listenRaw, listenTls, type RawPeer } from "./rawPeer.ts"
+import { brokenRecord, carrierOf, listenRaw, listenTls, RawPeer } from "./rawPeer.ts"
 
 /** Why connecting fails. */
 const failure = (url: string, tls: NodeWebSocketClient.TlsOptions) =>
@@ -79,6 +79,16 @@ describe("a client over TLS", () => {
       yield* talk(url).pipe(withTlsClient({ ca }))
       yield* talk(url).pipe(withTlsClient({ ca: [stranger.cert, ca] }))
       assert.strictEqual((yield* failure(url, { ca: stranger.cert }))._tag, "CertificateRejected")
+    }))
+
+  it.live("takes a certificate that is for the URL's address (RFC 2818, section 3.1)", () =>
+    Effect.gen(function*() {
+      const { authority, elsewhere, server } = yield* certificates
+      const right = yield* start(echo, { tls: server, host: "::1" })
+      yield* talk(right.url).pipe(withTlsClient({ ca: authority.cert }))
+      const wrong = yield* start(echo, { tls: elsewhere, host: "::1" })
+      assert.strictEqual((yield* failure(wrong.url, { ca: authority.cert }))._tag, "CertificateRejected")
+      assert.strictEqual(right.url, `wss://[::1]:${right.port}`)
     }))
 
   it.live("asks for another name if told to, and takes the certificate that is for it (SNI)", () =>
@@ -166,6 +176,22 @@ describe("a connection over TLS that is not established", () => {
       yield* serve(peer)
       assert.strictEqual((yield* Fiber.join(failing))._tag, "NetworkFailure")
       yield* peer.rest
+      assert.deepStrictEqual(errors, [])
+    }))
+
+  it.live("the server breaks a TLS record instead of an answer: NetworkFailure, and the socket is gone", () =>
+    Effect.gen(function*() {
+      const errors = yield* unhandledErrors
+      const { server: tls } = yield* certificates
+      const { accept, port } = yield* listenRaw
+      const failing = yield* Effect.forkChild(failure(`wss://127.0.0.1:${port}`, { rejectUnauthorized: false }))
+      const raw = yield* accept
+      const secureContext = Tls.createSecureContext(tls)
+      const peer = new RawPeer(new Tls.TLSSocket(carrierOf(raw), { isServer: true, secureContext }))
+      yield* peer.head
+      yield* raw.send(brokenRecord)
+      assert.strictEqual((yield* Fiber.join(failing))._tag, "NetworkFailure")
+      yield* raw.rest
       assert.deepStrictEqual(errors, [])
     }))
 

@@ -46,11 +46,11 @@ const attacked = Effect.fnUntraced(function*(options: { readonly handshakeTimeou
 const patient = { handshakeTimeout: "1 minute" } as const
 const hasty = { handshakeTimeout: "200 millis" } as const
 
-/** Sends an opening request over TLS; what it gives sends a broken record behind it, and waits for the end. */
-const sendOpeningRequest = Effect.fnUntraced(function*(port: number) {
+/** Sends something over TLS; what it gives sends a broken record behind it, and waits for the end. */
+const sendOverTls = Effect.fnUntraced(function*(port: number, text: string) {
   const raw = yield* connectRaw(port)
   const secure = Tls.connect({ socket: carrierOf(raw), rejectUnauthorized: false })
-  secure.on("error", () => {}).write(openingRequest())
+  secure.on("error", () => {}).write(text)
   return Effect.andThen(raw.send(brokenRecord), raw.rest)
 })
 
@@ -164,12 +164,19 @@ describe("a client that reaches a TLS port", () => {
       const errors = yield* unhandledErrors
       const { accept, serving } = yield* handOver()
       const { port } = yield* start(serving, { tls, heartbeat: false })
-      const breakRecord = yield* sendOpeningRequest(port)
+      const breakRecord = yield* sendOverTls(port, openingRequest())
       const connection = yield* accept
       yield* breakRecord
       const error = yield* Effect.flip(connection.receive)
       assert.strictEqual(error._tag === "ConnectionError" && error.reason._tag, "ConnectionLost")
       assert.deepStrictEqual(errors, [])
+    }))
+
+  it.live("and breaks a TLS record amid its request is dropped at once, and harms nobody", () =>
+    Effect.gen(function*() {
+      const { isUnharmed, port } = yield* attacked(patient)
+      yield* Effect.flatten(sendOverTls(port, openingRequest().slice(0, 40)))
+      yield* isUnharmed
     }))
 
   it.live("and breaks a TLS record before it is answered is dropped at once", () =>
@@ -185,7 +192,7 @@ describe("a client that reaches a TLS port", () => {
         )
       const { serving } = yield* handOver({ handshake })
       const { port } = yield* start(serving, { tls, ...patient })
-      const breakRecord = yield* sendOpeningRequest(port)
+      const breakRecord = yield* sendOverTls(port, openingRequest())
       yield* Deferred.await(asked)
       yield* breakRecord
       yield* Deferred.await(dropped)
