@@ -29,7 +29,7 @@ const identify = Effect.fn("identify")(function*({ tls }: HandshakeRequest.Hands
   const { peer } = yield* Effect.orDie(Effect.fromOption(tls))
   switch (peer._tag) {
     case "Authorized":
-      return { data: { name: String(peer.certificate.subject["CN"]), until: peer.certificate.validTo } }
+      return { data: { name: peer.certificate.subject["CN"] ?? "whoever", until: peer.certificate.validTo } }
     case "Unauthorized":
       return yield* new HandshakeRequest.HandshakeRejected({ status: 403, body: peer.reason })
     case "Anonymous":

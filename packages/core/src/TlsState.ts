@@ -42,7 +42,7 @@ export type TlsPeer =
  * **Details**
  *
  * `subject` and `issuer` map the attributes of a name, such as `CN` and `O`, to their values: to an array where there are
- * several. `fingerprint` is the SHA-256 of the certificate, in upper-case hexadecimal with colons. `raw` is the
+ * several. None of them need be there. `fingerprint` is the SHA-256 of the certificate, in upper-case hexadecimal with colons. `raw` is the
  * certificate itself in DER.
  *
  * @category models
@@ -63,4 +63,4 @@ export interface PeerCertificate {
  * @category models
  * @since 0.1.0
  */
-export type DistinguishedName = Readonly<Record<string, string | ReadonlyArray<string>>>
+export type DistinguishedName = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>

@@ -49,13 +49,8 @@ export const secureContext = (
     catch: (cause) => new InvalidCertificate({ detail: cause instanceof Error ? cause.message : String(cause), cause })
   })
 
-/**
- * Tells whether an option has a value in it: Node passes over empty ones.
- *
- * @category guards
- * @since 0.1.0
- */
-export const isGiven = (option: { readonly length: number } | undefined): boolean => (option?.length ?? 0) > 0
+// Node passes over what is empty.
+const isGiven = (option: { readonly length: number } | undefined): boolean => option !== undefined && option.length > 0
 
 /**
  * What TLS has settled about a socket; `undefined` for a socket without TLS.
@@ -77,6 +72,8 @@ const peerOf = (socket: Tls.TLSSocket): TlsPeer => {
 }
 
 const certificateOf = (shown: X509Certificate): PeerCertificate => {
+  // This crashes Node if the public key cannot be read. That of a peer has been, in the handshake; the keys of the
+  // certificates behind it need not have.
   const { issuer, subject } = shown.toLegacyObject()
   return {
     subject: subject as unknown as DistinguishedName,

@@ -251,7 +251,7 @@ const makeHttpServer = Effect.fnUntraced(function*(options: Options) {
 const checkTls = Effect.fnUntraced(function*(tls: Tls.TlsOptions) {
   yield* NodeTls.secureContext(tls)
   const { SNICallback, cert, pfx, pskCallback } = tls
-  if (NodeTls.isGiven(cert) || NodeTls.isGiven(pfx) || SNICallback || pskCallback) return
+  if (cert?.length || pfx?.length || SNICallback || pskCallback) return
   const detail = "no certificate"
   return yield* new NodeTls.InvalidCertificate({ detail, cause: new Error(detail) })
 })

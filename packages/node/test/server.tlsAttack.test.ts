@@ -172,6 +172,22 @@ describe("a client that reaches a TLS port", () => {
       assert.deepStrictEqual(errors, [])
     }))
 
+  it.live("and renegotiates again and again is a lost connection (RFC 5746)", () =>
+    Effect.gen(function*() {
+      const { server: tls } = yield* certificates
+      const errors = yield* unhandledErrors
+      const { accept, serving } = yield* handOver()
+      const { port } = yield* start(serving, { tls: { ...tls, maxVersion: "TLSv1.2" }, heartbeat: false })
+      const peer = yield* upgradeTls(port)
+      const connection = yield* accept
+      const renegotiate = () => (peer.socket as Tls.TLSSocket).renegotiate({}, (error) => error || renegotiate())
+      renegotiate()
+      const error = yield* Effect.flip(connection.receive)
+      assert.strictEqual(error._tag === "ConnectionError" && error.reason._tag, "ConnectionLost")
+      yield* peer.rest
+      assert.deepStrictEqual(errors, [])
+    }))
+
   it.live("and breaks a TLS record amid its request is dropped at once, and harms nobody", () =>
     Effect.gen(function*() {
       const { isUnharmed, port } = yield* attacked(patient)
