@@ -3,10 +3,10 @@
  *
  *     npx node examples/mtls.ts
  *
- * An authority, made at run time like all else, issues certificates to the server and to Ada. The server asks every client
- * for one, and its handshake hook decides by it: Ada is welcomed by name; Eve, whose certificate is issued by nobody that
- * the server trusts, and somebody without a certificate get an HTTP response that says why. With `rejectUnauthorized` left
- * as it is, the server would drop these two without a word, before the hook.
+ * An authority, made at run time like all else, issues certificates to the server and to Ada. The server asks every
+ * client for one, and its handshake hook decides by it: Ada is welcomed by name; Eve, whose certificate is issued by
+ * nobody that the server trusts, and somebody without a certificate get an HTTP response that says why. With
+ * `rejectUnauthorized` left as it is, the server would drop these two without a word, before the hook.
  */
 import { HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"

@@ -3,9 +3,9 @@
  *
  *     npx node examples/tls.ts
  *
- * The certificate is signed by itself, so nobody trusts it until told to. A client as it is refuses the server, which is a
- * typed error; one that has the certificate among its authorities connects. In production, the certificate comes from an
- * authority that clients know, and they need no option at all.
+ * The certificate is signed by itself, so nobody trusts it until told to. A client as it is refuses the server, which
+ * is a typed error; one that has the certificate among its authorities connects. In production, the certificate comes
+ * from an authority that clients know, and they need no option at all.
  */
 import { WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"

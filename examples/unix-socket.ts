@@ -3,8 +3,8 @@
  *
  *     npx node examples/unix-socket.ts
  *
- * The server listens at a path of the file system, and who may write to that file may connect. The URL of a client names the
- * socket first and then, behind a colon, the path to ask for. The file goes with the server.
+ * The server listens at a path of the file system, and who may write to that file may connect. The URL of a client
+ * names the socket first and then, behind a colon, the path to ask for. The file goes with the server.
  */
 import { type HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"

@@ -26,7 +26,8 @@ export interface TlsState {
  *
  * - `Anonymous`: the peer has shown no certificate, or was not asked for one.
  * - `Authorized`: its certificate is valid, and issued by an authority that this side trusts.
- * - `Unauthorized`: it has shown a certificate that is not to be trusted; `reason` tells why, such as `CERT_HAS_EXPIRED`.
+ * - `Unauthorized`: it has shown a certificate that is not to be trusted; `reason` tells why, such as
+ *   `CERT_HAS_EXPIRED`.
  *
  * @category models
  * @since 0.1.0
@@ -41,9 +42,9 @@ export type TlsPeer =
  *
  * **Details**
  *
- * `subject` and `issuer` map the attributes of a name, such as `CN` and `O`, to their values: to an array where there are
- * several. None of them need be there. `fingerprint` is the SHA-256 of the certificate, in upper-case hexadecimal with colons. `raw` is the
- * certificate itself in DER.
+ * `subject` and `issuer` map the attributes of a name, such as `CN` and `O`, to their values: to an array where there
+ * are several. None of them need be there. `fingerprint` is the SHA-256 of the certificate, in upper-case hexadecimal
+ * with colons. `raw` is the certificate itself in DER.
  *
  * @category models
  * @since 0.1.0

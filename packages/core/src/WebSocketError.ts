@@ -240,7 +240,7 @@ export class ConnectionRefused extends Schema.TaggedError<ConnectionRefused>(`${
  * **Details**
  *
  * The `cause` tells which by its `code`, such as `CERT_HAS_EXPIRED`, `DEPTH_ZERO_SELF_SIGNED_CERT` or
- * `ERR_TLS_CERT_ALTNAME_INVALID` on Node. Nothing was sent to the server.
+ * `ERR_TLS_CERT_ALTNAME_INVALID` on Node. No request was sent to the server.
  *
  * @category errors
  * @since 0.1.0

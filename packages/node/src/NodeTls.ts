@@ -29,8 +29,8 @@ export class InvalidCertificate extends Schema.TaggedError<InvalidCertificate>(
  *
  * **Details**
  *
- * What Node itself would find out only during a handshake, or never, is an error too: a certificate without a key, a key
- * without a certificate, an authority (`ca`) that is not a certificate.
+ * What Node itself would find out only during a handshake, or never, is an error too: a certificate without a key, a
+ * key without a certificate, an authority (`ca`) that is not a certificate.
  *
  * @category constructors
  * @since 0.1.0
@@ -42,8 +42,10 @@ export const secureContext = (
     try: () => {
       const { ca = [], cert, key } = options
       if (isGiven(cert) && !isGiven(key)) throw new Error("a certificate without its key")
-      if (isGiven(key) && !isGiven(cert)) throw new Error("a key without its certificate") // Node would pass over what it cannot read.
-      ;[ca].flat().forEach((authority) => new X509Certificate(authority))
+      if (isGiven(key) && !isGiven(cert)) throw new Error("a key without its certificate")
+      // Node would pass over what it cannot read.
+      const authorities = [ca].flat()
+      authorities.forEach((authority) => new X509Certificate(authority))
       return Tls.createSecureContext(options)
     },
     catch: (cause) => new InvalidCertificate({ detail: cause instanceof Error ? cause.message : String(cause), cause })

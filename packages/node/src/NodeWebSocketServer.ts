@@ -71,8 +71,8 @@ export class ListenError extends Schema.TaggedError<ListenError>(`${tag}/ListenE
 export type Options = TcpOptions | UnixOptions
 
 /**
- * To listen at a TCP port. `host` is 127.0.0.1 by default; with port 0 the system assigns a free port, which the service's
- * `address` tells.
+ * To listen at a TCP port. `host` is 127.0.0.1 by default; with port 0 the system assigns a free port, which the
+ * service's `address` tells.
  *
  * @category models
  * @since 0.1.0
@@ -105,10 +105,10 @@ export interface UnixOptions extends CommonOptions {
  *
  * **Details**
  *
- * With `tls`, the options of `node:tls`, the server speaks TLS and nothing else: `cert` and `key` are its certificate, with
- * the chain behind it, and the key; `requestCert`, `ca` and `rejectUnauthorized` ask for client certificates and tell which
- * are trusted; `SNICallback` chooses by the host name. The time for the TLS handshake is `handshakeTimeout`, the one beside
- * `tls`.
+ * With `tls`, the options of `node:tls`, the server speaks TLS and nothing else: `cert` and `key` are its certificate,
+ * with the chain behind it, and the key; `requestCert`, `ca` and `rejectUnauthorized` ask for client certificates and
+ * tell which are trusted; `SNICallback` chooses by the host name. The time for the TLS handshake is `handshakeTimeout`,
+ * the one beside `tls`.
  *
  * @category models
  * @since 0.1.0
@@ -159,7 +159,8 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  *
  * **When to use**
  *
- * To serve WebSockets beside an application of `node:http` or `node:https`. Where there is nothing but WebSockets, use {@link layer}.
+ * To serve WebSockets beside an application of `node:http` or `node:https`. Where there is nothing but WebSockets, use
+ * {@link layer}.
  *
  * **Details**
  *

@@ -76,9 +76,9 @@ const invalid = (detail: string): InvalidUrl => ({ _tag: "InvalidUrl", detail, s
  *
  * **Details**
  *
- * `ws+unix:/run/app.sock:/path?query` asks for `/path?query` at the socket `/run/app.sock`; `wss+unix:` does the same over
- * TLS. Without `:/path`, the path is `/`. Two slashes may stand before the socket's path. In it, percent-encoding is
- * undone: `%3A` stands for a colon, `%3F` for a question mark, `%25` for a percent sign.
+ * `ws+unix:/run/app.sock:/path?query` asks for `/path?query` at the socket `/run/app.sock`; `wss+unix:` does the same
+ * over TLS. Without `:/path`, the path is `/`. Two slashes may stand before the socket's path. In it, percent-encoding
+ * is undone: `%3A` stands for a colon, `%3F` for a question mark, `%25` for a percent sign.
  *
  * **Gotchas**
  *
