@@ -208,8 +208,8 @@ export const layerFromHttpServer = <E, R>(
       })
       const rejected = new Set<Socket>()
       const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
-        // From here on the socket is ours alone, and a reset must not be an unhandled error.
-        socket.on("error", () => socket.destroy())
+        // From here on the socket is ours alone, and an error of it must neither be unhandled nor leave it open.
+        socket.on("error", destroy)
         const response = responseTo(request)
         if (response === undefined) socket.destroy()
         else runtime.upgrade(upgradeOf(request, response, head, rejected))
@@ -225,6 +225,11 @@ export const layerFromHttpServer = <E, R>(
       return runtime.server
     })
   )
+
+// One for all sockets, as it stays with them.
+function destroy(this: Duplex): void {
+  this.destroy()
+}
 
 const makeHttpServer = Effect.fnUntraced(function*(options: Options) {
   const { tls } = options
