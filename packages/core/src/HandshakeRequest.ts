@@ -86,10 +86,8 @@ export const make = (head: {
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
 }): HandshakeRequest | undefined => {
-  // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
-  const target = head.url.startsWith("/") ? `http://localhost${head.url}` : head.url
-  if (!URL.canParse(target)) return undefined
-  const url = new URL(target)
+  const url = parseTarget(head.url)
+  if (url === undefined) return undefined
   return {
     url: head.url,
     path: url.pathname,
@@ -100,4 +98,16 @@ export const make = (head: {
     peerAddress: Option.fromUndefinedOr(head.peerAddress),
     localAddress: Option.fromUndefinedOr(head.localAddress)
   }
+}
+
+/**
+ * The target of a request as a URL, whose host means nothing; `undefined` if it is none.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const parseTarget = (target: string): URL | undefined => {
+  // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
+  const url = target.startsWith("/") ? `http://localhost${target}` : target
+  return URL.canParse(url) ? new URL(url) : undefined
 }

@@ -3,21 +3,18 @@
  *
  * @since 0.1.0
  */
+import * as HandshakeRequest from "@effect-ws/core/HandshakeRequest"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
-import { WebSocketServer } from "@effect-ws/core/WebSocketServer"
+import { type Route, WebSocketServer } from "@effect-ws/core/WebSocketServer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { createHash } from "node:crypto"
 import * as Http from "node:http"
-import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
-import { fromRaw } from "./internal/headers.ts"
-import * as NodeTransport from "./NodeTransport.ts"
-import * as NodeUtf8 from "./NodeUtf8.ts"
+import * as NodeUpgrade from "./internal/upgrade.ts"
 
 const tag = "@effect-ws/node/NodeWebSocketServer"
 
@@ -96,7 +93,7 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
       const http = makeHttpServer(options)
       http.on("request", (request, response) => {
         request.resume()
-        respond(response, ServerRuntime.upgradeRequired)
+        NodeUpgrade.respond(response, ServerRuntime.upgradeRequired)
       })
       return Effect.as(listen(http, options), http)
     }),
@@ -112,12 +109,20 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  *
  * **Details**
  *
- * The effect gives a server that listens already. Only its `upgrade` events are handled, all of them: a path that nobody
- * serves is answered 404. Ordinary requests stay with the server's own listeners, and so do the limits and timeouts of
- * reading a request.
+ * The effect gives a server that listens already. Only its `upgrade` events are handled. Ordinary requests stay with the
+ * server's own listeners, and so do the limits and timeouts of reading a request.
+ *
+ * Several layers may be mounted on one server, and other `upgrade` listeners may stand beside them: each request goes to
+ * the layer that serves its path, or else to one that serves every path. What none of them serves is left alone if there
+ * are other listeners, and is answered 404 if there are none.
  *
  * When the layer is released, its connections have been closed with 1001, and the server goes on without them, unless it
  * lives in the layer's scope: then it is released next.
+ *
+ * **Gotchas**
+ *
+ * Beside other `upgrade` listeners, name the `path` of each `serve`: one that serves every path leaves them nothing, and
+ * both would answer. What nobody answers stays open, as Node sets no limit to it.
  *
  * **Example** (A page and an echo server on one port)
  *
@@ -147,31 +152,74 @@ export const layerFromHttpServer = <E, R>(
       const http = yield* server
       const address = addressOf(http)
       if (address === undefined) return yield* Effect.die(new Error("the HTTP server does not listen yet"))
-      const runtime = yield* ServerRuntime.make({
-        ...options,
-        address,
-        sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-        utf8: NodeUtf8.codec
-      })
-      const rejected = new Set<Socket>()
-      const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
-        // From here on the socket is ours alone, and a reset must not be an unhandled error.
-        socket.on("error", () => {})
-        const response = responseTo(request)
-        if (response === undefined) socket.destroy()
-        else runtime.upgrade(upgradeOf(request, response, head, rejected))
+      const { onUpgrade, runtime } = yield* make(address, options)
+      const mount: Mount = (request) => {
+        const path = HandshakeRequest.parseTarget(request.url ?? "")?.pathname
+        return path === undefined ? undefined : runtime.routeOf(path)
       }
+      const listener: UpgradeListener = (request, socket, head) => {
+        if (mountFor(http, request) === mount) onUpgrade(request, socket, head)
+      }
+      mounts.set(listener, mount)
       yield* Effect.acquireRelease(
-        Effect.sync(() => http.on("upgrade", onUpgrade)),
-        () =>
-          Effect.sync(() => {
-            http.off("upgrade", onUpgrade)
-            for (const socket of rejected) socket.destroy()
-          })
+        Effect.sync(() => http.on("upgrade", listener)),
+        () => Effect.sync(() => http.off("upgrade", listener))
       )
       return runtime.server
     })
   )
+
+type UpgradeListener = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => void
+
+// The route by which a mounted layer serves a request.
+type Mount = (request: Http.IncomingMessage) => Route | undefined
+
+// The listeners of this module, told from those of others.
+const mounts = new WeakMap<Function, Mount>()
+
+// Which of the layers on a server a request is for: by path, or else whoever serves every path. Where none serves it, the
+// first of them says so, unless somebody else may know better.
+const mountFor = (http: Http.Server, request: Http.IncomingMessage): Mount | undefined => {
+  const all = http.listeners("upgrade").map((listener) => mounts.get(listener))
+  let fallback = all.includes(undefined) ? undefined : all[0]
+  let isServed = false
+  for (const mount of all) {
+    const route = mount?.(request)
+    if (route?.path !== undefined) return mount
+    if (route === undefined || isServed) continue
+    fallback = mount
+    isServed = true
+  }
+  return fallback
+}
+
+// A server's runtime, and what to do with the upgrade requests that Node parsed.
+const make = Effect.fnUntraced(function*(address: Address, options: ServerRuntime.ServerOptions) {
+  const runtime = yield* ServerRuntime.make({ ...options, ...NodeUpgrade.platform, address })
+  const rejected = new Set<Duplex>()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const socket of rejected) socket.destroy()
+    })
+  )
+  const reject = (response: Http.ServerResponse, rejection: ServerRuntime.Response) => {
+    const { socket } = response.req
+    rejected.add(socket)
+    socket.once("close", () => rejected.delete(socket))
+    response.shouldKeepAlive = false
+    // All of it, and then the end, without waiting for the other side's.
+    response.on("finish", () => socket.end(() => socket.destroy()))
+    NodeUpgrade.respond(response, rejection)
+  }
+  const onUpgrade: UpgradeListener = (request, socket, head) => {
+    // From here on the socket is ours alone, and a reset must not be an unhandled error.
+    socket.on("error", () => {})
+    const response = NodeUpgrade.responseTo(request)
+    if (response === undefined) socket.destroy()
+    else runtime.upgrade(NodeUpgrade.upgradeOf(request, response, head, reject))
+  }
+  return { onUpgrade, reject, runtime }
+})
 
 const makeHttpServer = (options: Options): Http.Server => {
   const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
@@ -220,76 +268,3 @@ const addressOf = (http: Http.Server): Address | undefined => {
     ? { _tag: "Unix", path: address }
     : { _tag: "Tcp", host: address.address, port: address.port }
 }
-
-const upgradeOf = (
-  request: Http.IncomingMessage,
-  response: Http.ServerResponse,
-  head: Buffer,
-  rejected: Set<Socket>
-): ServerRuntime.Upgrade => {
-  const { socket } = request
-  let unanswered: { readonly response: Http.ServerResponse; readonly head: Buffer } | undefined = { response, head }
-  // Let go with the answer: a connection outlives its request by far.
-  const take = () => {
-    if (unanswered === undefined) throw new Error("the request is answered already")
-    const taken = unanswered
-    unanswered = undefined
-    return taken
-  }
-  return {
-    method: request.method ?? "",
-    httpVersion: request.httpVersion,
-    url: request.url ?? "",
-    headers: fromRaw(request.rawHeaders),
-    rawHeaders: request.rawHeaders,
-    peerAddress: NodeTransport.peerAddress(socket),
-    localAddress: NodeTransport.localAddress(socket),
-    accept: (headers) => {
-      const { head, response } = take()
-      response.writeHead(101, headers as Http.OutgoingHttpHeaders)
-      response.flushHeaders()
-      response.detachSocket(socket)
-      return NodeTransport.fromSocket(socket, head)
-    },
-    reject: (rejection) => {
-      const { response } = take()
-      rejected.add(socket)
-      socket.once("close", () => rejected.delete(socket))
-      response.shouldKeepAlive = false
-      response.on("finish", () => socket.destroySoon())
-      respond(response, rejection)
-    },
-    abandon: () => socket.destroy(),
-    lost: gone(socket)
-  }
-}
-
-// Node writes the response. There is none while an earlier request of the same socket waits for its own: nobody who asks
-// for an upgrade has reason to send it behind another request.
-const responseTo = (request: Http.IncomingMessage): Http.ServerResponse | undefined => {
-  const response = new Http.ServerResponse(request)
-  try {
-    response.assignSocket(request.socket)
-    return response
-  } catch {
-    return undefined
-  }
-}
-
-const respond = (response: Http.ServerResponse, { body, headers, status }: ServerRuntime.Response): void => {
-  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
-  response.end(body)
-}
-
-// Who will not send any more cannot close a connection either (RFC 6455, section 7.1.2).
-const gone = (socket: Socket): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const onGone = () => resume(Effect.void)
-    if (socket.readableEnded || socket.closed) return onGone()
-    socket.once("end", onGone)
-    socket.once("close", onGone)
-    return Effect.sync(() => {
-      socket.off("end", onGone)
-      socket.off("close", onGone)
-    })
-  })

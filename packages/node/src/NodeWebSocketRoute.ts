@@ -1,0 +1,254 @@
+/**
+ * WebSockets as routes of Effect's HTTP server on Node, beside HTTP on the same port.
+ *
+ * @since 0.1.0
+ */
+import type * as Connection from "@effect-ws/core/Connection"
+import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
+import type { Route, ServeOptions } from "@effect-ws/core/WebSocketServer"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import type { NodeServices } from "@effect/platform-node/NodeServices"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Cookies from "effect/http/Cookies"
+import type * as Etag from "effect/http/Etag"
+import type * as Headers from "effect/http/Headers"
+import type * as HttpPlatform from "effect/http/HttpPlatform"
+import * as HttpServer from "effect/http/HttpServer"
+import type { ServeError } from "effect/http/HttpServerError"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import type * as Http from "node:http"
+import * as NodeUpgrade from "./internal/upgrade.ts"
+
+/**
+ * What routes need of the HTTP server: the bytes that a client sent behind its upgrade request, one heartbeat for all
+ * connections, and an owner for them, so that they are closed before the server waits for its requests to end. Provided by
+ * {@link layerHttpServer}.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class WebSocketUpgrades extends Context.Service<WebSocketUpgrades, {
+  readonly headOf: (request: Http.IncomingMessage) => Buffer | undefined
+  readonly upgrade: (upgrade: ServerRuntime.Upgrade, route: Route) => void
+  readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+}>()("@effect-ws/node/NodeWebSocketRoute/WebSocketUpgrades") {}
+
+/**
+ * The options of Effect's HTTP server, with those of the connections in `websocket`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends Omit<NodeHttpServer.Options, "websocket"> {
+  readonly websocket?: ServerRuntime.ServerOptions | undefined
+}
+
+/**
+ * Provides Effect's HTTP server on Node, as `NodeHttpServer.layer` does, ready for WebSocket routes.
+ *
+ * **Details**
+ *
+ * When the server stops, it upgrades no more (503), interrupts the handlers of all routes and closes their connections with
+ * 1001, within the close timeout, and then waits for HTTP requests as ever.
+ *
+ * **Gotchas**
+ *
+ * How long the head of a request may take is up to the `http.Server` (`headersTimeout`); `handshakeTimeout` is for the hook.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerHttpServer = (
+  evaluate: Parameters<typeof NodeHttpServer.layer>[0],
+  { websocket, ...options }: Options
+): Layer.Layer<
+  WebSocketUpgrades | HttpServer.HttpServer | NodeServices | HttpPlatform.HttpPlatform | Etag.Generator,
+  ServeError
+> =>
+  Layer.merge(
+    Layer.effectContext(Effect.gen(function*() {
+      const heads = new WeakMap<Http.IncomingMessage, Buffer>()
+      const server = yield* NodeHttpServer.make(() => {
+        const http = evaluate()
+        // Effect keeps these bytes to itself, so they are noted down before.
+        http.prependListener("upgrade", (request: Http.IncomingMessage, _socket: unknown, head: Buffer) => {
+          heads.set(request, head)
+        })
+        return http
+      }, options)
+      const { upgrade } = yield* ServerRuntime.makeUpgrades({ ...websocket, ...NodeUpgrade.platform })
+      const fibers = yield* FiberSet.make<void>()
+      const run = yield* FiberSet.runtime(fibers)()
+      let isStopping = false
+      return Context.make(WebSocketUpgrades, {
+        headOf: (request) => heads.get(request),
+        upgrade: (request, route) => upgrade(request, () => isStopping ? ServerRuntime.notServing : route),
+        run
+      }).pipe(
+        Context.add(
+          HttpServer.HttpServer,
+          HttpServer.make({
+            address: server.address,
+            serve: (app, middleware) =>
+              Effect.andThen(
+                server.serve(app, middleware!),
+                Effect.addFinalizer(() => {
+                  isStopping = true
+                  return FiberSet.clear(fibers)
+                })
+              )
+          })
+        )
+      )
+    })),
+    NodeHttpServer.layerHttpServices
+  )
+
+/**
+ * Upgrades the current request, runs `handler` once with the connection, and ends when both have ended.
+ *
+ * **When to use**
+ *
+ * As the handler of a GET route of `HttpRouter`, or anywhere else in an HTTP application.
+ *
+ * **Details**
+ *
+ * Handler and handshake hook run with all services of the request: those that middleware provides, `RouteContext`, and
+ * `HttpServerRequest` itself. Everything else is as with `WebSocketServer.serve`: the scope of the connection, the codes it
+ * is closed with, who logs what. The response is 101 for what is around the route, such as middleware that logs; if the
+ * handshake is rejected, by the hook or for a broken rule, it is an ordinary one that passes through middleware like any
+ * other. A request that asks for no upgrade is answered 426.
+ *
+ * Interrupting the effect interrupts the handler and closes the connection with 1001.
+ *
+ * **Gotchas**
+ *
+ * Response headers that middleware adds reach rejected clients only; headers of the 101 come from the hook.
+ *
+ * **Example** (HTTP and WebSockets on one port)
+ *
+ * ```ts
+ * import { NodeWebSocketRoute } from "@effect-ws/node/NodeWebSocketRoute"
+ * import { Layer, Stream } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { createServer } from "node:http"
+ *
+ * const Routes = Layer.mergeAll(
+ *   HttpRouter.add("GET", "/", HttpServerResponse.text("Hello")),
+ *   HttpRouter.add(
+ *     "GET",
+ *     "/echo",
+ *     NodeWebSocketRoute.upgrade((connection) =>
+ *       Stream.runForEach(connection.messages, (message) => connection.send(message))
+ *     )
+ *   )
+ * )
+ *
+ * const Server = HttpRouter.serve(Routes).pipe(
+ *   Layer.provide(NodeWebSocketRoute.layerHttpServer(createServer, { port: 8080 }))
+ * )
+ * ```
+ *
+ * @category routes
+ * @since 0.1.0
+ */
+export const upgrade: {
+  <E, R>(
+    handler: (connection: Connection.Connection) => Effect.Effect<unknown, E, R>,
+    options?: Omit<ServeOptions<void, never>, "path"> & { readonly handshake?: undefined }
+  ): Effect.Effect<
+    HttpServerResponse.HttpServerResponse,
+    never,
+    WebSocketUpgrades | HttpServerRequest | Exclude<R, Scope.Scope>
+  >
+  <E, R, Data, RH>(
+    handler: (connection: Connection.Connection, data: NoInfer<Data>) => Effect.Effect<unknown, E, R>,
+    options: Omit<ServeOptions<Data, RH>, "path">
+  ): Effect.Effect<
+    HttpServerResponse.HttpServerResponse,
+    never,
+    WebSocketUpgrades | HttpServerRequest | Exclude<R, Scope.Scope> | RH
+  >
+} = <E, R, Data, RH>(
+  handler: (connection: Connection.Connection, data: Data) => Effect.Effect<unknown, E, R>,
+  { handshake, subprotocols = [] }: Omit<ServeOptions<Data, RH>, "path"> = {}
+): Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  never,
+  WebSocketUpgrades | HttpServerRequest | Exclude<R, Scope.Scope> | RH
+> =>
+  Effect.gen(function*() {
+    const context = yield* Effect.context<HttpServerRequest | Exclude<R, Scope.Scope> | RH>()
+    const upgrades = yield* WebSocketUpgrades
+    const request = NodeHttpServerRequest.toIncomingMessage(
+      Context.get(context, HttpServerRequest)
+    ) as Http.IncomingMessage
+    const head = upgrades.headOf(request)
+    if (head === undefined) return responseOf(ServerRuntime.upgradeRequired)
+    const response = NodeUpgrade.responseTo(request)
+    if (response === undefined) {
+      request.socket.destroy()
+      return switchingProtocols
+    }
+
+    // Rejected by an ordinary response, which the HTTP server sends.
+    let rejected: HttpServerResponse.HttpServerResponse | undefined
+    const reject = (response: Http.ServerResponse, rejection: ServerRuntime.Response) => {
+      const { socket } = request
+      response.detachSocket(socket)
+      // The HTTP server ends its side after the response. We do not wait for the other.
+      socket.once("finish", () => socket.destroy())
+      rejected = responseOf({ ...rejection, headers: { connection: "close", ...rejection.headers } })
+    }
+    const fibers = new Set<Fiber.Fiber<void>>()
+    const ended = Deferred.makeUnsafe<void>()
+    const end = () => {
+      if (fibers.size === 0) Deferred.doneUnsafe(ended, Effect.void)
+    }
+    upgrades.upgrade(NodeUpgrade.upgradeOf(request, response, head, reject), {
+      path: undefined,
+      subprotocols,
+      handshake: (request) =>
+        handshake === undefined
+          ? Effect.succeed({ data: undefined })
+          : Effect.provideContext(handshake(request), context as Context.Context<RH>),
+      handler: (connection, data) => handler(connection, data as Data) as Effect.Effect<unknown, E, Scope.Scope>,
+      run: (effect) => {
+        const fiber = upgrades.run(Effect.provideContext(effect, context))
+        fibers.add(fiber)
+        fiber.addObserver(() => {
+          fibers.delete(fiber)
+          end()
+        })
+      }
+    })
+    end()
+    yield* Deferred.await(ended).pipe(
+      Effect.onInterrupt(() => {
+        // If the client is gone, it is up to the handler what to make of that.
+        const stopping = request.socket.destroyed ? Effect.void : Fiber.interruptAll(fibers)
+        return Effect.andThen(stopping, Deferred.await(ended))
+      })
+    )
+    return rejected ?? switchingProtocols
+  })
+
+// What middleware sees. It is never sent: the socket is gone when it is returned.
+const switchingProtocols = HttpServerResponse.empty({ status: 101 })
+
+const responseOf = ({ body, headers, status }: ServerRuntime.Response): HttpServerResponse.HttpServerResponse => {
+  const { "set-cookie": setCookie, ...others } = headers
+  return HttpServerResponse.text(body, {
+    status,
+    headers: others as Headers.Input,
+    cookies: setCookie === undefined ? undefined : Cookies.fromSetCookie(setCookie)
+  })
+}

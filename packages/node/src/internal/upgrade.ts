@@ -1,0 +1,91 @@
+/**
+ * Upgrade requests as Node parsed them.
+ *
+ * @since 0.1.0
+ */
+import type * as ServerRuntime from "@effect-ws/core/ServerRuntime"
+import * as Effect from "effect/Effect"
+import { createHash } from "node:crypto"
+import * as Http from "node:http"
+import type { Duplex } from "node:stream"
+import * as NodeTransport from "../NodeTransport.ts"
+import * as NodeUtf8 from "../NodeUtf8.ts"
+import { fromRaw } from "./headers.ts"
+
+/** What Node brings to answer upgrade requests. */
+export const platform: ServerRuntime.Platform = {
+  sha1: (bytes) => createHash("sha1").update(bytes).digest(),
+  utf8: NodeUtf8.codec
+}
+
+/**
+ * The upgrade of a request whose socket is ours from here on; `refuse` sends a response that rejects it.
+ */
+export const upgradeOf = (
+  request: Http.IncomingMessage,
+  response: Http.ServerResponse,
+  head: Buffer,
+  refuse: (response: Http.ServerResponse, rejection: ServerRuntime.Response) => void
+): ServerRuntime.Upgrade => {
+  const { socket } = request
+  let unanswered: { readonly response: Http.ServerResponse; readonly head: Buffer } | undefined = { response, head }
+  // Let go with the answer: a connection outlives its request by far.
+  const take = () => {
+    if (unanswered === undefined) throw new Error("the request is answered already")
+    const taken = unanswered
+    unanswered = undefined
+    return taken
+  }
+  return {
+    method: request.method ?? "",
+    httpVersion: request.httpVersion,
+    url: request.url ?? "",
+    headers: fromRaw(request.rawHeaders),
+    rawHeaders: request.rawHeaders,
+    peerAddress: NodeTransport.peerAddress(request.socket),
+    localAddress: NodeTransport.localAddress(request.socket),
+    accept: (headers) => {
+      const { head, response } = take()
+      response.writeHead(101, headers as Http.OutgoingHttpHeaders)
+      response.flushHeaders()
+      response.detachSocket(socket)
+      return NodeTransport.fromSocket(socket, head)
+    },
+    reject: (rejection) => refuse(take().response, rejection),
+    abandon: () => socket.destroy(),
+    lost: gone(socket)
+  }
+}
+
+/**
+ * What Node writes the response to an upgrade request with. There is none while an earlier request of the same socket waits
+ * for its own: nobody who asks for an upgrade has reason to send it behind another request.
+ */
+export const responseTo = (request: Http.IncomingMessage): Http.ServerResponse | undefined => {
+  const response = new Http.ServerResponse(request)
+  try {
+    response.assignSocket(request.socket)
+    return response
+  } catch {
+    return undefined
+  }
+}
+
+/** Sends a whole response. */
+export const respond = (response: Http.ServerResponse, { body, headers, status }: ServerRuntime.Response): void => {
+  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+  response.end(body)
+}
+
+// Who will not send any more cannot close a connection either (RFC 6455, section 7.1.2).
+const gone = (socket: Duplex): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const onGone = () => resume(Effect.void)
+    if (socket.readableEnded || socket.closed) return onGone()
+    socket.once("end", onGone)
+    socket.once("close", onGone)
+    return Effect.sync(() => {
+      socket.off("end", onGone)
+      socket.off("close", onGone)
+    })
+  })
