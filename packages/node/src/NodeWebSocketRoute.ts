@@ -136,7 +136,7 @@ export const layerHttpServer = (
  * **Example** (HTTP and WebSockets on one port)
  *
  * ```ts
- * import { NodeWebSocketRoute } from "@effect-ws/node/NodeWebSocketRoute"
+ * import * as NodeWebSocketRoute from "@effect-ws/node/NodeWebSocketRoute"
  * import { Layer, Stream } from "effect"
  * import { HttpRouter, HttpServerResponse } from "effect/http"
  * import { createServer } from "node:http"
