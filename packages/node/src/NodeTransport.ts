@@ -40,6 +40,8 @@ class SocketTransport implements Transport {
     socket.on("end", () => handler.onEnd())
     // A plain array of bytes, so that what a user gets does not depend on the platform.
     socket.on("data", (chunk: Buffer) => handler.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length)))
+    // Whoever had it before may have paused it.
+    socket.resume()
   }
 
   pause(): void {

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Connection } from "@effect-ws/core/Connection"
 import * as WebSocketClient from "@effect-ws/core/WebSocketClient"
 import {
   BadUpgrade,
@@ -15,9 +16,11 @@ import {
 } from "@effect-ws/core/WebSocketError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { createHash, randomFillSync } from "node:crypto"
 import * as Http from "node:http"
 import * as Https from "node:https"
+import type { Duplex } from "node:stream"
 import { fromRaw } from "./internal/headers.ts"
 import * as NodeTransport from "./NodeTransport.ts"
 import * as NodeUtf8 from "./NodeUtf8.ts"
@@ -52,7 +55,7 @@ const failureOf = (cause: NodeJS.ErrnoException, host: string): ConnectError["re
   }
 }
 
-const open = ({ headers, url }: WebSocketClient.OpeningRequest) =>
+const open = ({ headers, url }: WebSocketClient.OpeningRequest, over?: Duplex) =>
   Effect.callback<WebSocketClient.Opened, ConnectError["reason"]>((resume) => {
     const fail = (reason: ConnectError["reason"]) => {
       resume(Effect.fail(reason))
@@ -60,13 +63,13 @@ const open = ({ headers, url }: WebSocketClient.OpeningRequest) =>
     }
     let request: Http.ClientRequest
     try {
-      request = (url.secure ? Https : Http).request({
+      request = (url.secure && over === undefined ? Https : Http).request({
         host: url.host,
         port: url.port,
         path: url.target,
         headers,
         setHost: false,
-        agent: false
+        ...(over === undefined ? { agent: false } : { createConnection: () => over })
       })
     } catch (cause) {
       // Node refuses header names and values that would not be HTTP.
@@ -87,6 +90,13 @@ const open = ({ headers, url }: WebSocketClient.OpeningRequest) =>
     return Effect.sync(() => request.destroy())
   })
 
+const platform: WebSocketClient.Platform = {
+  open,
+  randomFill: randomFillSync,
+  sha1: (bytes) => createHash("sha1").update(bytes).digest(),
+  utf8: NodeUtf8.codec
+}
+
 /**
  * Provides `WebSocketClient` over Node's sockets. HTTP is parsed by `node:http`.
  *
@@ -95,10 +105,34 @@ const open = ({ headers, url }: WebSocketClient.OpeningRequest) =>
  */
 export const layer: Layer.Layer<WebSocketClient.WebSocketClient> = Layer.effect(
   WebSocketClient.WebSocketClient,
-  WebSocketClient.make({
-    open,
-    randomFill: randomFillSync,
-    sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-    utf8: NodeUtf8.codec
-  })
+  WebSocketClient.make(platform)
 )
+
+/**
+ * Connects to a URL over a socket, or any duplex stream, that leads to its server already.
+ *
+ * **When to use**
+ *
+ * To connect through a tunnel of one's own, over TLS with options of one's own, or to continue on a socket that has spoken
+ * another protocol before. Where the server has answered the handshake already, use `NodeConnection.fromUpgraded`.
+ *
+ * **Details**
+ *
+ * The URL supplies what the request says; with `wss:`, the socket is the encrypted one. `initialData` are bytes that were
+ * read from it already. The socket belongs to the effect from the beginning, and is gone if that fails or is interrupted.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromSocket = (
+  socket: Duplex,
+  url: string | URL,
+  { initialData, ...options }: WebSocketClient.ConnectOptions & { readonly initialData?: Uint8Array | undefined } = {}
+): Effect.Effect<Connection, ConnectError, Scope.Scope> =>
+  Effect.gen(function*() {
+    // A reset must not be an unhandled error, whoever listens later.
+    socket.on("error", () => {})
+    if (initialData !== undefined && initialData.length > 0) socket.unshift(initialData)
+    const client = yield* WebSocketClient.make({ ...platform, open: (request) => open(request, socket) })
+    return yield* client.connect(url, options)
+  }).pipe(Effect.onError(() => Effect.sync(() => socket.destroy())))

@@ -7,13 +7,11 @@ import * as HandshakeRequest from "@effect-ws/core/HandshakeRequest"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
 import { type Route, WebSocketServer } from "@effect-ws/core/WebSocketServer"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as Http from "node:http"
-import type { Duplex } from "node:stream"
+import type * as Http from "node:http"
 import * as NodeUpgrade from "./internal/upgrade.ts"
 
 const tag = "@effect-ws/node/NodeWebSocketServer"
@@ -90,7 +88,7 @@ export interface Options extends ServerRuntime.ServerOptions {
 export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenError> =>
   layerFromHttpServer(
     Effect.suspend(() => {
-      const http = makeHttpServer(options)
+      const http = NodeUpgrade.makeHttpServer(options)
       http.on("request", (request, response) => {
         request.resume()
         NodeUpgrade.respond(response, ServerRuntime.upgradeRequired)
@@ -152,12 +150,12 @@ export const layerFromHttpServer = <E, R>(
       const http = yield* server
       const address = addressOf(http)
       if (address === undefined) return yield* Effect.die(new Error("the HTTP server does not listen yet"))
-      const { onUpgrade, runtime } = yield* make(address, options)
+      const { onUpgrade, runtime } = yield* NodeUpgrade.makeRuntime(address, options)
       const mount: Mount = (request) => {
         const path = HandshakeRequest.parseTarget(request.url ?? "")?.pathname
         return path === undefined ? undefined : runtime.routeOf(path)
       }
-      const listener: UpgradeListener = (request, socket, head) => {
+      const listener: NodeUpgrade.UpgradeListener = (request, socket, head) => {
         if (mountFor(http, request) === mount) onUpgrade(request, socket, head)
       }
       mounts.set(listener, mount)
@@ -168,8 +166,6 @@ export const layerFromHttpServer = <E, R>(
       return runtime.server
     })
   )
-
-type UpgradeListener = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => void
 
 // The route by which a mounted layer serves a request.
 type Mount = (request: Http.IncomingMessage) => Route | undefined
@@ -191,49 +187,6 @@ const mountFor = (http: Http.Server, request: Http.IncomingMessage): Mount | und
     isServed = true
   }
   return fallback
-}
-
-// A server's runtime, and what to do with the upgrade requests that Node parsed.
-const make = Effect.fnUntraced(function*(address: Address, options: ServerRuntime.ServerOptions) {
-  const runtime = yield* ServerRuntime.make({ ...options, ...NodeUpgrade.platform, address })
-  const rejected = new Set<Duplex>()
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      for (const socket of rejected) socket.destroy()
-    })
-  )
-  const reject = (response: Http.ServerResponse, rejection: ServerRuntime.Response) => {
-    const { socket } = response.req
-    rejected.add(socket)
-    socket.once("close", () => rejected.delete(socket))
-    response.shouldKeepAlive = false
-    // All of it, and then the end, without waiting for the other side's.
-    response.on("finish", () => socket.end(() => socket.destroy()))
-    NodeUpgrade.respond(response, rejection)
-  }
-  const onUpgrade: UpgradeListener = (request, socket, head) => {
-    // From here on the socket is ours alone, and a reset must not be an unhandled error.
-    socket.on("error", () => {})
-    const response = NodeUpgrade.responseTo(request)
-    if (response === undefined) socket.destroy()
-    else runtime.upgrade(NodeUpgrade.upgradeOf(request, response, head, reject))
-  }
-  return { onUpgrade, reject, runtime }
-})
-
-const makeHttpServer = (options: Options): Http.Server => {
-  const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
-  // Node wants an integer, and zero for none.
-  const handshakeTimeout = timeout === Infinity ? 0 : Math.ceil(timeout)
-  const http = Http.createServer({
-    // The whole head of a request has to arrive in time; Node checks it only this often.
-    headersTimeout: handshakeTimeout,
-    requestTimeout: handshakeTimeout,
-    connectionsCheckingInterval: Math.ceil(Math.min(1000, timeout / 2))
-  })
-  // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
-  http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
-  return http
 }
 
 const listen = (http: Http.Server, options: Options): Effect.Effect<void, ListenError, Scope.Scope> => {

@@ -3,7 +3,9 @@
  *
  * @since 0.1.0
  */
-import type * as ServerRuntime from "@effect-ws/core/ServerRuntime"
+import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
+import type { Address } from "@effect-ws/core/Transport"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import * as Http from "node:http"
@@ -16,6 +18,53 @@ import { fromRaw } from "./headers.ts"
 export const platform: ServerRuntime.Platform = {
   sha1: (bytes) => createHash("sha1").update(bytes).digest(),
   utf8: NodeUtf8.codec
+}
+
+/** What Node calls with each upgrade request. */
+export type UpgradeListener = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => void
+
+/** A server's runtime, and what to do with the upgrade requests that Node parsed. */
+export const makeRuntime = Effect.fnUntraced(function*(address: Address, options: ServerRuntime.ServerOptions) {
+  const runtime = yield* ServerRuntime.make({ ...options, ...platform, address })
+  const rejected = new Set<Duplex>()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const socket of rejected) socket.destroy()
+    })
+  )
+  const reject = (response: Http.ServerResponse, rejection: ServerRuntime.Response) => {
+    const { socket } = response.req
+    rejected.add(socket)
+    socket.once("close", () => rejected.delete(socket))
+    response.shouldKeepAlive = false
+    // All of it, and then the end, without waiting for the other side's.
+    response.on("finish", () => socket.end(() => socket.destroy()))
+    respond(response, rejection)
+  }
+  const onUpgrade: UpgradeListener = (request, socket, head) => {
+    // From here on the socket is ours alone, and a reset must not be an unhandled error.
+    socket.on("error", () => {})
+    const response = responseTo(request)
+    if (response === undefined) socket.destroy()
+    else runtime.upgrade(upgradeOf(request, response, head, reject))
+  }
+  return { onUpgrade, reject, runtime }
+})
+
+/** Makes what parses HTTP, with the limits of a server. */
+export const makeHttpServer = (options: ServerRuntime.ServerOptions): Http.Server => {
+  const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
+  // Node wants an integer, and zero for none.
+  const handshakeTimeout = timeout === Infinity ? 0 : Math.ceil(timeout)
+  const http = Http.createServer({
+    // The whole head of a request has to arrive in time; Node checks it only this often.
+    headersTimeout: handshakeTimeout,
+    requestTimeout: handshakeTimeout,
+    connectionsCheckingInterval: Math.ceil(Math.min(1000, timeout / 2))
+  })
+  // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
+  http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
+  return http
 }
 
 /**
