@@ -146,6 +146,14 @@ const response = (status: number, body: string, headers: Handshake.ResponseHeade
  */
 export const notServing: Response = response(503, "not serving")
 
+/**
+ * Answers a request for what nobody serves.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const notFound: Response = response(404, "not found")
+
 const defaultOrigin: OriginPolicy = { allow: "same-origin" }
 
 /**
@@ -302,8 +310,7 @@ export const make: (
     return fallback
   }
 
-  const find = (path: string): Route | Response =>
-    routes.size === 0 ? notServing : routeOf(path) ?? response(404, "not found")
+  const find = (path: string): Route | Response => routes.size === 0 ? notServing : routeOf(path) ?? notFound
 
   return {
     server: {

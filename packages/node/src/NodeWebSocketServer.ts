@@ -99,6 +99,17 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
   )
 
 /**
+ * The options of a server that is mounted on another. `hosts` are the names that it goes by, in lower case and without a
+ * port, where one HTTP server serves several: what the `Host` header of a request has to say; by default, anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface MountOptions extends ServerRuntime.ServerOptions {
+  readonly hosts?: ReadonlyArray<string> | undefined
+}
+
+/**
  * Provides a `WebSocketServer` on an HTTP server that others made, so that pages and WebSockets share one port.
  *
  * **When to use**
@@ -110,9 +121,10 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  * The effect gives a server that listens already. Only its `upgrade` events are handled. Ordinary requests stay with the
  * server's own listeners, and so do the limits and timeouts of reading a request.
  *
- * Several layers may be mounted on one server, and other `upgrade` listeners may stand beside them: each request goes to
- * the layer that serves its path, or else to one that serves every path. What none of them serves is left alone if there
- * are other listeners, and is answered 404 if there are none.
+ * Several layers may be mounted on one server, and other `upgrade` listeners may stand beside them. Each request goes to
+ * the layers that name its host, if there are any, or else to those that name none; and of these to the one that serves
+ * its path, or else to one that serves every path. What none of them serves is left alone if there are other listeners,
+ * and is answered 404 if there are none.
  *
  * When the layer is released, its connections have been closed with 1001, and the server goes on without them, unless it
  * lives in the layer's scope: then it is released next.
@@ -142,7 +154,7 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  */
 export const layerFromHttpServer = <E, R>(
   server: Effect.Effect<Http.Server, E, R>,
-  options: ServerRuntime.ServerOptions = {}
+  { hosts, ...options }: MountOptions = {}
 ): Layer.Layer<WebSocketServer, E, Exclude<R, Scope.Scope>> =>
   Layer.effect(
     WebSocketServer,
@@ -150,13 +162,16 @@ export const layerFromHttpServer = <E, R>(
       const http = yield* server
       const address = addressOf(http)
       if (address === undefined) return yield* Effect.die(new Error("the HTTP server does not listen yet"))
-      const { onUpgrade, runtime } = yield* NodeUpgrade.makeRuntime(address, options)
-      const mount: Mount = (request) => {
-        const path = HandshakeRequest.parseTarget(request.url ?? "")?.pathname
-        return path === undefined ? undefined : runtime.routeOf(path)
-      }
+      const { onUpgrade, refuse, runtime } = yield* NodeUpgrade.makeRuntime(address, options)
+      const mount: Mount = { hosts: hosts && new Set(hosts), routeOf: runtime.routeOf }
       const listener: NodeUpgrade.UpgradeListener = (request, socket, head) => {
-        if (mountFor(http, request) === mount) onUpgrade(request, socket, head)
+        const all = http.listeners("upgrade").map((listener) => mounts.get(listener))
+        const chosen = choose(all, request)
+        if (chosen === mount) return onUpgrade(request, socket, head)
+        // Nobody is left who may know better.
+        if (chosen === undefined && all[0] === mount && !all.includes(undefined)) {
+          refuse(request, ServerRuntime.notFound)
+        }
       }
       mounts.set(listener, mount)
       yield* Effect.acquireRelease(
@@ -167,26 +182,26 @@ export const layerFromHttpServer = <E, R>(
     })
   )
 
-// The route by which a mounted layer serves a request.
-type Mount = (request: Http.IncomingMessage) => Route | undefined
+// What a layer serves of the server that it is mounted on.
+interface Mount {
+  readonly hosts: ReadonlySet<string> | undefined
+  readonly routeOf: (path: string) => Route | undefined
+}
 
 // The listeners of this module, told from those of others.
 const mounts = new WeakMap<Function, Mount>()
 
-// Which of the layers on a server a request is for: by path, or else whoever serves every path. Where none serves it, the
-// first of them says so, unless somebody else may know better.
-const mountFor = (http: Http.Server, request: Http.IncomingMessage): Mount | undefined => {
-  const all = http.listeners("upgrade").map((listener) => mounts.get(listener))
-  let fallback = all.includes(undefined) ? undefined : all[0]
-  let isServed = false
-  for (const mount of all) {
-    const route = mount?.(request)
-    if (route?.path !== undefined) return mount
-    if (route === undefined || isServed) continue
-    fallback = mount
-    isServed = true
-  }
-  return fallback
+// Which of the layers on a server a request is for: by host, if any of them names it, and then by path, or else whoever
+// serves every path. Alone on its server, a layer answers whatever comes.
+const choose = (all: ReadonlyArray<Mount | undefined>, request: Http.IncomingMessage): Mount | undefined => {
+  if (all.length === 1 && all[0]?.hosts === undefined) return all[0]
+  const host = HandshakeRequest.parseTarget(`http://${request.headers.host ?? ""}`)?.hostname
+  const path = HandshakeRequest.parseTarget(request.url ?? "")?.pathname
+  if (path === undefined) return all[0]
+  const ofHost = all.filter((mount) => host !== undefined && mount?.hosts?.has(host))
+  const candidates = ofHost.length > 0 ? ofHost : all.filter((mount) => mount?.hosts === undefined)
+  return candidates.find((mount) => mount?.routeOf(path)?.path !== undefined) ??
+    candidates.find((mount) => mount?.routeOf(path) !== undefined)
 }
 
 const listen = (http: Http.Server, options: Options): Effect.Effect<void, ListenError, Scope.Scope> => {

@@ -41,14 +41,22 @@ export const makeRuntime = Effect.fnUntraced(function*(address: Address, options
     response.on("finish", () => socket.end(() => socket.destroy()))
     respond(response, rejection)
   }
-  const onUpgrade: UpgradeListener = (request, socket, head) => {
-    // From here on the socket is ours alone, and a reset must not be an unhandled error.
-    socket.on("error", () => {})
+  // From here on the socket is ours alone, and a reset must not be an unhandled error.
+  const takeOver = (request: Http.IncomingMessage): Http.ServerResponse | undefined => {
+    request.socket.on("error", () => {})
     const response = responseTo(request)
-    if (response === undefined) socket.destroy()
-    else runtime.upgrade(upgradeOf(request, response, head, reject))
+    if (response === undefined) request.socket.destroy()
+    return response
   }
-  return { onUpgrade, reject, runtime }
+  const onUpgrade: UpgradeListener = (request, _socket, head) => {
+    const response = takeOver(request)
+    if (response !== undefined) runtime.upgrade(upgradeOf(request, response, head, reject))
+  }
+  const refuse = (request: Http.IncomingMessage, rejection: ServerRuntime.Response) => {
+    const response = takeOver(request)
+    if (response !== undefined) reject(response, rejection)
+  }
+  return { onUpgrade, refuse, reject, runtime }
 })
 
 /** Makes what parses HTTP, with the limits of a server. */
