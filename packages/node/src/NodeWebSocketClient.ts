@@ -75,6 +75,8 @@ const open = ({ headers, url }: WebSocketClient.OpeningRequest, over?: Duplex) =
       // Node refuses header names and values that would not be HTTP.
       return resume(Effect.fail(new InvalidRequest({ detail: String(cause) })))
     }
+    // Whoever had the socket before may have paused it.
+    request.on("socket", (socket) => socket.resume())
     request.on("error", (cause) => fail(failureOf(cause, url.host)))
     request.on("upgrade", (response, socket, head) => {
       // Made at once, so that the socket is never without a listener for its errors.
