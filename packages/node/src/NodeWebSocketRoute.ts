@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type * as Connection from "@effect-ws/core/Connection"
+import * as EffectSocket from "@effect-ws/core/EffectSocket"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Route, ServeOptions } from "@effect-ws/core/WebSocketServer"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -18,12 +19,15 @@ import * as Cookies from "effect/http/Cookies"
 import type * as Etag from "effect/http/Etag"
 import type * as Headers from "effect/http/Headers"
 import type * as HttpPlatform from "effect/http/HttpPlatform"
+import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import type { ServeError } from "effect/http/HttpServerError"
 import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { Socket } from "effect/socket/Socket"
+import * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
 import * as NodeUpgrade from "./internal/upgrade.ts"
 
@@ -50,6 +54,14 @@ export class WebSocketUpgrades extends Context.Service<WebSocketUpgrades, {
 export interface Options extends Omit<NodeHttpServer.Options, "websocket"> {
   readonly websocket?: ServerRuntime.ServerOptions | undefined
 }
+
+/**
+ * The options of a route: those of `WebSocketServer.serve`, but for the path, which is the router's.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type UpgradeOptions<Data, R> = Omit<ServeOptions<Data, R>, "path">
 
 /**
  * Provides Effect's HTTP server on Node, as `NodeHttpServer.layer` does, ready for WebSocket routes.
@@ -163,7 +175,7 @@ export const layerHttpServer = (
 export const upgrade: {
   <E, R>(
     handler: (connection: Connection.Connection) => Effect.Effect<unknown, E, R>,
-    options?: Omit<ServeOptions<void, never>, "path"> & { readonly handshake?: undefined }
+    options?: UpgradeOptions<void, never> & { readonly handshake?: undefined }
   ): Effect.Effect<
     HttpServerResponse.HttpServerResponse,
     never,
@@ -171,7 +183,7 @@ export const upgrade: {
   >
   <E, R, Data, RH>(
     handler: (connection: Connection.Connection, data: NoInfer<Data>) => Effect.Effect<unknown, E, R>,
-    options: Omit<ServeOptions<Data, RH>, "path">
+    options: UpgradeOptions<Data, RH>
   ): Effect.Effect<
     HttpServerResponse.HttpServerResponse,
     never,
@@ -179,7 +191,7 @@ export const upgrade: {
   >
 } = <E, R, Data, RH>(
   handler: (connection: Connection.Connection, data: Data) => Effect.Effect<unknown, E, R>,
-  { handshake, subprotocols = [] }: Omit<ServeOptions<Data, RH>, "path"> = {}
+  { handshake, subprotocols = [] }: UpgradeOptions<Data, RH> = {}
 ): Effect.Effect<
   HttpServerResponse.HttpServerResponse,
   never,
@@ -240,6 +252,55 @@ export const upgrade: {
     )
     return rejected ?? switchingProtocols
   })
+
+/**
+ * Provides a `SocketServer` whose sockets are the connections to one route, as `EffectSocket.layerServer` does for a
+ * `WebSocketServer`; so `effect/rpc` shares the port of an HTTP application.
+ *
+ * **Details**
+ *
+ * While `run` does not run, requests are answered 503. Interrupting it interrupts its handlers, and closes their
+ * connections with 1001. The data of the handshake hook is dropped.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerSocketServer = (
+  path: HttpRouter.PathInput,
+  options?: UpgradeOptions<unknown, never>
+): Layer.Layer<
+  SocketServer.SocketServer,
+  never,
+  HttpRouter.HttpRouter | HttpServer.HttpServer | HttpRouter.Request<"Requires", WebSocketUpgrades>
+> =>
+  Layer.effect(
+    SocketServer.SocketServer,
+    Effect.gen(function*() {
+      const router = yield* HttpRouter.HttpRouter
+      const { address } = yield* HttpServer.HttpServer
+      let serve: ((socket: Socket) => Effect.Effect<unknown, unknown>) | undefined
+      const route = Effect.suspend(() => {
+        if (serve === undefined) return Effect.succeed(responseOf(ServerRuntime.notServing))
+        const handler = serve
+        return upgrade((connection) => handler(EffectSocket.fromConnection(connection)), options ?? {})
+      })
+      yield* router.add("GET", path, route)
+      return {
+        address,
+        run: Effect.fnUntraced(function*<R, E, _>(handler: (socket: Socket) => Effect.Effect<_, E, R>) {
+          const context = yield* Effect.context<R>()
+          const stopped = Deferred.makeUnsafe<never>()
+          serve = (socket) => Effect.raceFirst(Effect.provideContext(handler(socket), context), Deferred.await(stopped))
+          return yield* Effect.never.pipe(
+            Effect.ensuring(Effect.sync(() => {
+              serve = undefined
+              Deferred.doneUnsafe(stopped, Effect.interrupt)
+            }))
+          )
+        })
+      }
+    })
+  )
 
 // What middleware sees. It is never sent: the socket is gone when it is returned.
 const switchingProtocols = HttpServerResponse.empty({ status: 101 })

@@ -1,11 +1,14 @@
 import { EffectSocket, type WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"
+import * as NodeWebSocketRoute from "@effect-ws/node/NodeWebSocketRoute"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
+import { HttpRouter, HttpServerResponse } from "effect/http"
 import { Rpc, RpcClient, RpcClientError, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
 import { SocketServer } from "effect/socket"
+import { createServer } from "node:http"
 import { unhandledErrors } from "./fixture.ts"
-import { closeOf, frame, listenRaw, upgradeRaw } from "./rawPeer.ts"
+import { closeOf, connectRaw, frame, listenRaw, openingRequest, response, upgradeRaw } from "./rawPeer.ts"
 
 class Unknown extends Schema.TaggedError<Unknown>("test/Unknown")("Unknown", { name: Schema.String }) {}
 
@@ -214,5 +217,74 @@ describe("effect/rpc over effect-ws", () => {
       assert.strictEqual(closeOf(yield* peer.frame)?.code, 1001)
       yield* peer.reset
       yield* Fiber.join(stopping)
+    }).pipe(Effect.scoped))
+})
+
+describe("effect/rpc on a route of Effect's HTTP server", () => {
+  const handlers = Calls.toLayer({
+    greet: ({ name }) => Effect.succeed(`Hello ${name}`),
+    count: ({ upTo }) => Stream.map(Stream.range(1, upTo), (n) => ({ n, padding: "" })),
+    upload: () => Effect.never,
+    forever: () => Stream.never
+  })
+  const Rpcs = RpcServer.layer(Calls).pipe(
+    Layer.provide([handlers, RpcServer.layerProtocolSocketServer]),
+    Layer.provideMerge(NodeWebSocketRoute.layerSocketServer("/rpc")),
+    Layer.provide(RpcSerialization.layerJson)
+  )
+  const serve = <R>(routes: Layer.Layer<SocketServer.SocketServer, never, R>) =>
+    Effect.gen(function*() {
+      const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+      const page = HttpRouter.add("GET", "/", HttpServerResponse.text("a page"))
+      const context = yield* HttpRouter.serve(Layer.merge(routes, page), {
+        disableListenLog: true,
+        disableLogger: true
+      }).pipe(
+        Layer.provideMerge(NodeWebSocketRoute.layerHttpServer(createServer, { port: 0, host: "127.0.0.1" })),
+        Layer.build,
+        Scope.provide(scope)
+      )
+      const { address, run } = Context.get(context, SocketServer.SocketServer)
+      const port = "port" in address ? address.port : NaN
+      return { port, run, stop: Scope.close(scope, Exit.void) }
+    })
+
+  it.live("shares the port with HTTP, and ends with it", () =>
+    Effect.gen(function*() {
+      const { port, stop } = yield* serve(Rpcs)
+      const calls = yield* client(`ws://127.0.0.1:${port}/rpc`)
+      assert.strictEqual(yield* calls.greet({ name: "Ada" }), "Hello Ada")
+      assert.strictEqual(yield* Stream.runCount(calls.count({ upTo: 5000, padding: 0 })), 5000)
+      const page = yield* Effect.promise(() => fetch(`http://127.0.0.1:${port}/`).then((response) => response.text()))
+      assert.strictEqual(page, "a page")
+      const peer = yield* upgradeRaw(port, "/rpc")
+      const stopping = yield* Effect.forkChild(stop)
+      assert.strictEqual(closeOf(yield* peer.frame)?.code, 1001)
+      yield* peer.reset
+      yield* Fiber.join(stopping)
+    }).pipe(Effect.scoped))
+
+  it.live("its socket server serves while it is run, and interrupting that closes with 1001", () =>
+    Effect.gen(function*() {
+      const { port, run } = yield* serve(NodeWebSocketRoute.layerSocketServer("/rpc"))
+      const before = yield* connectRaw(port)
+      yield* before.send(openingRequest({ target: "/rpc" }))
+      assert.strictEqual((yield* response(before)).status, 503)
+
+      const started = yield* Deferred.make<void>()
+      const running = yield* Effect.forkChild(
+        run((socket) =>
+          Effect.gen(function*() {
+            const { pull } = yield* socket.reader
+            yield* Deferred.succeed(started, undefined)
+            return yield* pull
+          }).pipe(Effect.scoped)
+        ),
+        { startImmediately: true }
+      )
+      const peer = yield* upgradeRaw(port, "/rpc")
+      yield* Deferred.await(started)
+      yield* Effect.forkChild(Fiber.interrupt(running))
+      assert.strictEqual(closeOf(yield* peer.frame)?.code, 1001)
     }).pipe(Effect.scoped))
 })
