@@ -40,7 +40,7 @@ import * as NodeUpgrade from "./internal/upgrade.ts"
  * @since 0.1.0
  */
 export class WebSocketUpgrades extends Context.Service<WebSocketUpgrades, {
-  readonly headOf: (request: Http.IncomingMessage) => Buffer | undefined
+  readonly takeHead: (request: Http.IncomingMessage) => Buffer | undefined
   readonly upgrade: (upgrade: ServerRuntime.Upgrade, route: Route) => void
   readonly run: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }>()("@effect-ws/node/NodeWebSocketRoute/WebSocketUpgrades") {}
@@ -101,7 +101,11 @@ export const layerHttpServer = (
       const run = yield* FiberSet.runtime(fibers)()
       let isStopping = false
       return Context.make(WebSocketUpgrades, {
-        headOf: (request) => heads.get(request),
+        takeHead: (request) => {
+          const head = heads.get(request)
+          heads.delete(request)
+          return head
+        },
         upgrade: (request, route) => upgrade(request, () => isStopping ? ServerRuntime.notServing : route),
         run
       }).pipe(
@@ -112,7 +116,8 @@ export const layerHttpServer = (
             serve: (app, middleware) =>
               Effect.andThen(
                 server.serve(app, middleware!),
-                Effect.addFinalizer(() => {
+                // Comes before what the server itself does to stop.
+                Effect.acquireRelease(Effect.sync(() => isStopping = false), () => {
                   isStopping = true
                   return FiberSet.clear(fibers)
                 })
@@ -203,29 +208,12 @@ export const upgrade: {
     const request = NodeHttpServerRequest.toIncomingMessage(
       Context.get(context, HttpServerRequest)
     ) as Http.IncomingMessage
-    const head = upgrades.headOf(request)
+    const head = upgrades.takeHead(request)
     if (head === undefined) return responseOf(ServerRuntime.upgradeRequired)
-    const response = NodeUpgrade.responseTo(request)
-    if (response === undefined) {
-      request.socket.destroy()
-      return switchingProtocols
-    }
-
-    // Rejected by an ordinary response, which the HTTP server sends.
-    let rejected: HttpServerResponse.HttpServerResponse | undefined
-    const reject = (response: Http.ServerResponse, rejection: ServerRuntime.Response) => {
-      const { socket } = request
-      response.detachSocket(socket)
-      // The HTTP server ends its side after the response. We do not wait for the other.
-      socket.once("finish", () => socket.destroy())
-      rejected = responseOf({ ...rejection, headers: { connection: "close", ...rejection.headers } })
-    }
-    const fibers = new Set<Fiber.Fiber<void>>()
-    const ended = Deferred.makeUnsafe<void>()
-    const end = () => {
-      if (fibers.size === 0) Deferred.doneUnsafe(ended, Effect.void)
-    }
-    upgrades.upgrade(NodeUpgrade.upgradeOf(request, response, head, reject), {
+    const attempt = new Attempt(request, (effect) => upgrades.run(Effect.provideContext(effect, context)))
+    const taken = attempt.take(head)
+    if (taken === undefined) return responseOf(ServerRuntime.notServing)
+    upgrades.upgrade(taken, {
       path: undefined,
       subprotocols,
       handshake: (request) =>
@@ -233,24 +221,9 @@ export const upgrade: {
           ? Effect.succeed({ data: undefined })
           : Effect.provideContext(handshake(request), context as Context.Context<RH>),
       handler: (connection, data) => handler(connection, data as Data) as Effect.Effect<unknown, E, Scope.Scope>,
-      run: (effect) => {
-        const fiber = upgrades.run(Effect.provideContext(effect, context))
-        fibers.add(fiber)
-        fiber.addObserver(() => {
-          fibers.delete(fiber)
-          end()
-        })
-      }
+      run: attempt.run
     })
-    end()
-    yield* Deferred.await(ended).pipe(
-      Effect.onInterrupt(() => {
-        // If the client is gone, it is up to the handler what to make of that.
-        const stopping = request.socket.destroyed ? Effect.void : Fiber.interruptAll(fibers)
-        return Effect.andThen(stopping, Deferred.await(ended))
-      })
-    )
-    return rejected ?? switchingProtocols
+    return yield* attempt.ended
   })
 
 /**
@@ -302,8 +275,77 @@ export const layerSocketServer = (
     })
   )
 
-// What middleware sees. It is never sent: the socket is gone when it is returned.
-const switchingProtocols = HttpServerResponse.empty({ status: 101 })
+// A request on its way from the router to its end: the fibers of its handshake and its connection, and its response.
+class Attempt {
+  private readonly request: Http.IncomingMessage
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  private readonly fibers = new Set<Fiber.Fiber<void>>()
+  private readonly isOver = Deferred.makeUnsafe<void>()
+  // What middleware sees of an upgrade. It is never sent: the socket is gone when it is returned.
+  private response = HttpServerResponse.empty({ status: 101 })
+
+  constructor(request: Http.IncomingMessage, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
+    this.request = request
+    this.fork = fork
+  }
+
+  take(head: Buffer): ServerRuntime.Upgrade | undefined {
+    const { socket } = this.request
+    const response = NodeUpgrade.responseTo(this.request)
+    if (response === undefined) return void socket.destroy()
+    const upgrade = NodeUpgrade.upgradeOf(this.request, response, head, (response, rejection) => {
+      response.detachSocket(socket)
+      this.reject(rejection)
+    })
+    let isAnswered = false
+    return {
+      ...upgrade,
+      accept: (headers) => {
+        isAnswered = true
+        return upgrade.accept(headers)
+      },
+      reject: (rejection) => {
+        isAnswered = true
+        upgrade.reject(rejection)
+      },
+      // The socket still is the HTTP server's, and middleware may have an answer of its own.
+      abandon: () => isAnswered ? socket.destroy() : upgrade.reject(ServerRuntime.notServing)
+    }
+  }
+
+  readonly run = (effect: Effect.Effect<void>): void => {
+    const fiber = this.fork(effect)
+    this.fibers.add(fiber)
+    fiber.addObserver(() => {
+      this.fibers.delete(fiber)
+      this.checkOver()
+    })
+  }
+
+  // By an ordinary response, which the HTTP server sends. It ends its side then; we do not wait for the other.
+  private reject(rejection: ServerRuntime.Response): void {
+    const { socket } = this.request
+    socket.once("finish", () => socket.destroy())
+    this.response = responseOf({ ...rejection, headers: { connection: "close", ...rejection.headers } })
+  }
+
+  private checkOver(): void {
+    if (this.fibers.size === 0) Deferred.doneUnsafe(this.isOver, Effect.void)
+  }
+
+  get ended(): Effect.Effect<HttpServerResponse.HttpServerResponse> {
+    // A request that was rejected at once has no fibers.
+    this.checkOver()
+    return Deferred.await(this.isOver).pipe(
+      Effect.onInterrupt(() => {
+        // If the client is gone, it is up to the handler what to make of that.
+        const stopping = this.request.socket.destroyed ? Effect.void : Fiber.interruptAll(this.fibers)
+        return Effect.andThen(stopping, Deferred.await(this.isOver))
+      }),
+      Effect.map(() => this.response)
+    )
+  }
+}
 
 const responseOf = ({ body, headers, status }: ServerRuntime.Response): HttpServerResponse.HttpServerResponse => {
   const { "set-cookie": setCookie, ...others } = headers

@@ -268,6 +268,30 @@ describe("a WebSocket route of Effect's HTTP server", () => {
       assert.strictEqual((yield* connection.closed).code, 1001)
     }).pipe(Effect.scoped))
 
+  it.live("leaves the answer to middleware that interrupts the hook", () =>
+    Effect.gen(function*() {
+      const interrupted = yield* Deferred.make<void>()
+      const undecided = NodeWebSocketRoute.upgrade(() => Effect.void, {
+        handshake: (): Effect.Effect<{ readonly data: void }> =>
+          Effect.onInterrupt(Effect.never, () => Deferred.succeed(interrupted, undefined))
+      })
+      const Impatient = HttpRouter.middleware(
+        Effect.succeed((app) =>
+          Effect.timeoutOrElse(app, {
+            duration: "20 millis",
+            orElse: () => Effect.succeed(HttpServerResponse.text("too late", { status: 504 }))
+          })
+        )
+      )
+      const { port } = yield* start(HttpRouter.add("GET", "/", undecided).pipe(Layer.provide(Impatient.layer)))
+      const peer = yield* connectRaw(port)
+      yield* peer.send(openingRequest())
+      const { body, status } = yield* response(peer)
+      assert.deepStrictEqual([status, body], [504, "too late"])
+      yield* Deferred.await(interrupted)
+      assert.strictEqual((yield* peer.rest).length, 0)
+    }).pipe(Effect.scoped))
+
   it.live("is shown to middleware as a response with status 101, when it is over", () =>
     Effect.gen(function*() {
       const status = yield* Deferred.make<number>()
@@ -324,7 +348,7 @@ describe("shutting down Effect's HTTP server with WebSocket routes", () => {
       yield* Fiber.join(stopping)
     }).pipe(Effect.scoped))
 
-  it.live("answers 503 while it waits, and drops a handshake whose hook has not decided", () =>
+  it.live("answers 503 while it waits, also where a hook has not decided", () =>
     Effect.gen(function*() {
       const entered = yield* Deferred.make<void>()
       const undecided = NodeWebSocketRoute.upgrade(() => Effect.void, {
@@ -342,7 +366,7 @@ describe("shutting down Effect's HTTP server with WebSocket routes", () => {
       yield* Deferred.await(entered)
       const stopping = yield* Effect.forkChild(stop)
       assert.strictEqual(closeOf(yield* staying.frame)?.code, 1001)
-      assert.strictEqual((yield* deciding.rest).length, 0)
+      assert.strictEqual((yield* response(deciding)).status, 503)
       yield* late.send(openingRequest())
       assert.strictEqual((yield* response(late)).status, 503)
       yield* staying.reset
