@@ -102,6 +102,7 @@ export class Session implements TransportHandler, Member {
     this.finish()
     this.handle(this.engine.receive(chunk, now, maxBatch))
     this.proceed(now)
+    if (this.engine.hasMore) this.engine.keep()
     this.sending.flush()
   }
 

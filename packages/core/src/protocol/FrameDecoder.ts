@@ -71,7 +71,7 @@ const twoTo32 = 0x1_0000_0000
  *
  * **Gotchas**
  *
- * It unmasks in place: a pushed chunk belongs to the decoder, and is overwritten.
+ * It unmasks in place: a pushed chunk belongs to the decoder until the pieces in it are taken, and is overwritten.
  *
  * @category decoding
  * @since 0.1.0
@@ -123,6 +123,13 @@ export class FrameDecoder {
   /** Tells whether there may be pieces left to take. */
   get hasMore(): boolean {
     return this.chunk !== empty
+  }
+
+  /** Copies what is left of the chunk, so that the chunk may be given back before its pieces are taken. */
+  keep(): void {
+    // Not `slice`: that of Node's Buffer is a view.
+    this.chunk = new Uint8Array(this.chunk.subarray(this.at))
+    this.at = 0
   }
 
   /** The next piece, the violation that ends decoding, or `undefined` when more bytes are needed. */
