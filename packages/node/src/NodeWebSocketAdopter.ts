@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Http from "node:http"
 import type { Duplex } from "node:stream"
 import * as NodeUpgrade from "./internal/upgrade.ts"
 
@@ -92,8 +93,9 @@ export const layer = (
         isReleased = true
       })
     )
-    // It does not listen, and so minds no timeouts either.
-    const http = NodeUpgrade.makeHttpServer(options)
+    // It does not listen, and so minds no timeouts either; of too many headers it shall see one.
+    const http = Http.createServer()
+    http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
     http.on("upgrade", (request, socket, head) => {
       arrived(socket)
       onUpgrade(request, socket, head)

@@ -55,7 +55,7 @@ const failureOf = (cause: NodeJS.ErrnoException, host: string): ConnectError["re
   }
 }
 
-const open = ({ headers, url }: WebSocketClient.OpeningRequest, over?: Duplex) =>
+const open = (over?: Duplex) => ({ headers, url }: WebSocketClient.OpeningRequest) =>
   Effect.callback<WebSocketClient.Opened, ConnectError["reason"]>((resume) => {
     const fail = (reason: ConnectError["reason"]) => {
       resume(Effect.fail(reason))
@@ -92,12 +92,13 @@ const open = ({ headers, url }: WebSocketClient.OpeningRequest, over?: Duplex) =
     return Effect.sync(() => request.destroy())
   })
 
-const platform: WebSocketClient.Platform = {
-  open,
-  randomFill: randomFillSync,
-  sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-  utf8: NodeUtf8.codec
-}
+const make = (over?: Duplex) =>
+  WebSocketClient.make({
+    open: open(over),
+    randomFill: randomFillSync,
+    sha1: (bytes) => createHash("sha1").update(bytes).digest(),
+    utf8: NodeUtf8.codec
+  })
 
 /**
  * Provides `WebSocketClient` over Node's sockets. HTTP is parsed by `node:http`.
@@ -107,7 +108,7 @@ const platform: WebSocketClient.Platform = {
  */
 export const layer: Layer.Layer<WebSocketClient.WebSocketClient> = Layer.effect(
   WebSocketClient.WebSocketClient,
-  WebSocketClient.make(platform)
+  make()
 )
 
 /**
@@ -135,6 +136,6 @@ export const fromSocket = (
     // A reset must not be an unhandled error, whoever listens later.
     socket.on("error", () => {})
     if (initialData !== undefined && initialData.length > 0) socket.unshift(initialData)
-    const client = yield* WebSocketClient.make({ ...platform, open: (request) => open(request, socket) })
+    const client = yield* make(socket)
     return yield* client.connect(url, options)
   }).pipe(Effect.onError(() => Effect.sync(() => socket.destroy())))

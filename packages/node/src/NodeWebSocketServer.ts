@@ -7,11 +7,12 @@ import * as HandshakeRequest from "@effect-ws/core/HandshakeRequest"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
 import { type Route, WebSocketServer } from "@effect-ws/core/WebSocketServer"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type * as Http from "node:http"
+import * as Http from "node:http"
 import * as NodeUpgrade from "./internal/upgrade.ts"
 
 const tag = "@effect-ws/node/NodeWebSocketServer"
@@ -88,7 +89,7 @@ export interface Options extends ServerRuntime.ServerOptions {
 export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenError> =>
   layerFromHttpServer(
     Effect.suspend(() => {
-      const http = NodeUpgrade.makeHttpServer(options)
+      const http = makeHttpServer(options)
       http.on("request", (request, response) => {
         request.resume()
         NodeUpgrade.respond(response, ServerRuntime.upgradeRequired)
@@ -197,11 +198,26 @@ const choose = (all: ReadonlyArray<Mount | undefined>, request: Http.IncomingMes
   if (all.length === 1 && all[0]?.hosts === undefined) return all[0]
   const host = HandshakeRequest.parseTarget(`http://${request.headers.host ?? ""}`)?.hostname
   const path = HandshakeRequest.parseTarget(request.url ?? "")?.pathname
-  if (path === undefined) return all[0]
+  if (path === undefined) return undefined
   const ofHost = all.filter((mount) => host !== undefined && mount?.hosts?.has(host))
   const candidates = ofHost.length > 0 ? ofHost : all.filter((mount) => mount?.hosts === undefined)
   return candidates.find((mount) => mount?.routeOf(path)?.path !== undefined) ??
     candidates.find((mount) => mount?.routeOf(path) !== undefined)
+}
+
+const makeHttpServer = (options: Options): Http.Server => {
+  const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
+  // Node wants an integer, and zero for none.
+  const handshakeTimeout = timeout === Infinity ? 0 : Math.ceil(timeout)
+  const http = Http.createServer({
+    // The whole head of a request has to arrive in time; Node checks it only this often.
+    headersTimeout: handshakeTimeout,
+    requestTimeout: handshakeTimeout,
+    connectionsCheckingInterval: Math.ceil(Math.min(1000, timeout / 2))
+  })
+  // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
+  http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
+  return http
 }
 
 const listen = (http: Http.Server, options: Options): Effect.Effect<void, ListenError, Scope.Scope> => {

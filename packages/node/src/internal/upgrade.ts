@@ -5,7 +5,6 @@
  */
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import * as Http from "node:http"
@@ -58,22 +57,6 @@ export const makeRuntime = Effect.fnUntraced(function*(address: Address, options
   }
   return { onUpgrade, refuse, reject, runtime }
 })
-
-/** Makes what parses HTTP, with the limits of a server. */
-export const makeHttpServer = (options: ServerRuntime.ServerOptions): Http.Server => {
-  const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
-  // Node wants an integer, and zero for none.
-  const handshakeTimeout = timeout === Infinity ? 0 : Math.ceil(timeout)
-  const http = Http.createServer({
-    // The whole head of a request has to arrive in time; Node checks it only this often.
-    headersTimeout: handshakeTimeout,
-    requestTimeout: handshakeTimeout,
-    connectionsCheckingInterval: Math.ceil(Math.min(1000, timeout / 2))
-  })
-  // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
-  http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
-  return http
-}
 
 /**
  * The upgrade of a request whose socket is ours from here on; `refuse` sends a response that rejects it.
