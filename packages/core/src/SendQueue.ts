@@ -31,7 +31,21 @@ import { QueueFull, SendError } from "./WebSocketError.ts"
 export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { readonly close: 1008 | 1013 }
 
 /**
- * What a queue is made of.
+ * What a queue goes by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SendQueueOptions {
+  readonly utf8: Utf8Codec
+  readonly maskKey: (() => number) | undefined
+  readonly maxQueuedMessages: number
+  readonly maxQueuedBytes: number
+  readonly overflow: Overflow
+}
+
+/**
+ * Whom a queue belongs to.
  *
  * **Details**
  *
@@ -41,13 +55,8 @@ export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { re
  * @category models
  * @since 0.1.0
  */
-export interface SendQueueOptions {
+export interface SendQueueOwner {
   readonly transport: Transport
-  readonly utf8: Utf8Codec
-  readonly maskKey: (() => number) | undefined
-  readonly maxQueuedMessages: number
-  readonly maxQueuedBytes: number
-  readonly overflow: Overflow
   readonly onOverflowClose: (code: number) => void
   readonly onFlushed: () => void
 }
@@ -84,6 +93,7 @@ const maxUnmeasured = 4 * 1024
  */
 export class SendQueue {
   private readonly options: SendQueueOptions
+  private readonly owner: SendQueueOwner
   private readonly encoder: FrameEncoder
   private phase: "Accepting" | "Sealed" | "Ended" = "Accepting"
   private busy = false
@@ -112,8 +122,9 @@ export class SendQueue {
   // Whether the end of the connection prevented something accepted from being sent.
   private hasLost = false
 
-  constructor(options: SendQueueOptions) {
+  constructor(options: SendQueueOptions, owner: SendQueueOwner) {
     this.options = options
+    this.owner = owner
     this.encoder = new FrameEncoder(options)
   }
 
@@ -176,7 +187,7 @@ export class SendQueue {
       if (overflow === "suspend" || overflow === "fail") return "Full"
       if (overflow === "drop-newest") return "Dropped"
       if (overflow !== "drop-oldest") {
-        this.options.onOverflowClose(overflow.close)
+        this.owner.onOverflowClose(overflow.close)
         return "NotOpen"
       }
       // What is in flight cannot be dropped; if it leaves no room, nothing else is dropped in vain.
@@ -210,13 +221,13 @@ export class SendQueue {
         this.accept(outgoing)
         if (fin) this.releaseHeld()
       },
-      this.onGivenUp
+      this
     )
   }
 
   /** Fails once nothing more is accepted. */
   get awaitSealed(): Effect.Effect<void, SendError> {
-    return this.sealWaiters.take(() => false, () => {}, () => {})
+    return this.sealWaiters.take(() => false, () => {}, this)
   }
 
   /** Sends a control frame ahead of what waits; suspends while too many control frames wait. */
@@ -224,7 +235,7 @@ export class SendQueue {
     return this.controlSenders.take(
       () => this.controls.length < maxWaitingControls,
       () => this.control(this.controlFrame(opcode, payload)),
-      this.onGivenUp
+      this
     )
   }
 
@@ -290,6 +301,11 @@ export class SendQueue {
     })
   }
 
+  /** Goes on after a sender gave its turn up: those behind may fit where it did not. */
+  onGivenUp(): void {
+    if (!this.flushing) this.serveTurns()
+  }
+
   /** Leaves the flush of what is sent from now on to the caller, who calls `flush` before its turn ends. */
   deferFlush(): void {
     this.scheduled = true
@@ -306,7 +322,7 @@ export class SendQueue {
     this.flushing = false
     if (this.busy || this.bytes > 0) return
     this.settleDrained()
-    if (this.isFlushed) this.options.onFlushed()
+    if (this.isFlushed) this.owner.onFlushed()
   }
 
   private write(): void {
@@ -321,7 +337,7 @@ export class SendQueue {
       if (this.encoder.bytes === 0) return
       const { encodedBytes, encodedMessages } = this
       this.encodedMessages = this.encodedBytes = 0
-      const taken = this.options.transport.write(this.encoder.take())
+      const taken = this.owner.transport.write(this.encoder.take())
       this.encoder.release(taken)
       if (taken) {
         this.messages -= encodedMessages
@@ -426,11 +442,7 @@ export class SendQueue {
 
   private suspend(message: Message | Prepared): Effect.Effect<void, SendError> {
     const outgoing = this.outgoing(message)
-    return this.senders.take(() => this.fits(outgoing.size), () => this.acceptMessage(outgoing), this.onGivenUp)
-  }
-
-  private readonly onGivenUp = (): void => {
-    if (!this.flushing) this.serveTurns()
+    return this.senders.take(() => this.fits(outgoing.size), () => this.acceptMessage(outgoing), this)
   }
 
   private serveTurns(): boolean {

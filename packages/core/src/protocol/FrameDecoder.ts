@@ -86,8 +86,8 @@ export class FrameDecoder {
   private expecting: Expecting = "Header"
   private violation: ProtocolViolation | undefined
 
-  // A header or a control payload that a chunk ended in.
-  private readonly head = new Uint8Array(maxHeaderLength)
+  // A header or a control payload that a chunk ended in. Allocated when first used.
+  private head: Uint8Array = empty
   private headLength = 0
   private controlPayload: Uint8Array = empty
   private controlLength = 0
@@ -161,6 +161,7 @@ export class FrameDecoder {
       const size = this.parseHeader(this.chunk, this.at, available)
       if (this.violation !== undefined) return this.fail()
       if (size === 0) {
+        if (this.head === empty) this.head = new Uint8Array(maxHeaderLength)
         this.head.set(this.chunk.subarray(this.at))
         this.headLength = available
         return this.exhausted()
