@@ -80,7 +80,7 @@ export const layer = (
   options: ServerRuntime.ServerOptions & { readonly address: Address }
 ): Layer.Layer<WebSocketServer | SocketAdopter> =>
   Layer.effectContext(Effect.gen(function*() {
-    const { onUpgrade, reject, runtime } = yield* NodeUpgrade.makeRuntime(options.address, options)
+    const { onUpgrade, reject, runtime } = yield* NodeUpgrade.makeRuntime(options)
     const scope = yield* Effect.scope
     const arrivals = new Map<Duplex, Deferred.Deferred<void>>()
     const arrived = (socket: Duplex) => {

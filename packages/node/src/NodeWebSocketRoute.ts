@@ -5,6 +5,7 @@
  */
 import type * as Connection from "@effect-ws/core/Connection"
 import * as EffectSocket from "@effect-ws/core/EffectSocket"
+import type { Accepted, HandshakeRejected } from "@effect-ws/core/HandshakeRequest"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Route, ServeOptions } from "@effect-ws/core/WebSocketServer"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -219,7 +220,7 @@ export const upgrade: {
       handshake: (request) =>
         handshake === undefined
           ? Effect.succeed({ data: undefined })
-          : Effect.provideContext(handshake(request), context as Context.Context<RH>),
+          : handshake(request) as Effect.Effect<Accepted<Data>, HandshakeRejected>,
       handler: (connection, data) => handler(connection, data as Data) as Effect.Effect<unknown, E, Scope.Scope>,
       run: attempt.run
     })

@@ -163,7 +163,7 @@ export const layerFromHttpServer = <E, R>(
       const http = yield* server
       const address = addressOf(http)
       if (address === undefined) return yield* Effect.die(new Error("the HTTP server does not listen yet"))
-      const { onUpgrade, refuse, runtime } = yield* NodeUpgrade.makeRuntime(address, options)
+      const { onUpgrade, refuse, runtime } = yield* NodeUpgrade.makeRuntime({ ...options, address })
       const mount: Mount = { hosts: hosts && new Set(hosts), routeOf: runtime.routeOf }
       const listener: NodeUpgrade.UpgradeListener = (request, socket, head) => {
         const all = http.listeners("upgrade").map((listener) => mounts.get(listener))

@@ -23,8 +23,10 @@ export const platform: ServerRuntime.Platform = {
 export type UpgradeListener = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => void
 
 /** A server's runtime, and what to do with the upgrade requests that Node parsed. */
-export const makeRuntime = Effect.fnUntraced(function*(address: Address, options: ServerRuntime.ServerOptions) {
-  const runtime = yield* ServerRuntime.make({ ...options, ...platform, address })
+export const makeRuntime = Effect.fnUntraced(function*(
+  options: ServerRuntime.ServerOptions & { readonly address: Address }
+) {
+  const runtime = yield* ServerRuntime.make({ ...options, ...platform })
   const rejected = new Set<Duplex>()
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
