@@ -33,9 +33,13 @@ import type * as Http from "node:http"
 import * as NodeUpgrade from "./internal/upgrade.ts"
 
 /**
- * What routes need of the HTTP server: the bytes that a client sent behind its upgrade request, one heartbeat for all
- * connections, and an owner for them, so that they are closed before the server waits for its requests to end. Provided by
- * {@link layerHttpServer}.
+ * What routes need of the HTTP server, provided by {@link layerHttpServer}.
+ *
+ * **Details**
+ *
+ * `takeHead` gives the bytes that came behind an upgrade request, once; `undefined` if the request is no upgrade. `upgrade`
+ * answers it, by the options and with the heartbeat that all connections of the server share. `run` forks what outlives the
+ * handshake into fibers that end before the server waits for its requests.
  *
  * @category services
  * @since 0.1.0

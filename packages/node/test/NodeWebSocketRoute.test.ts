@@ -304,6 +304,29 @@ describe("a WebSocket route of Effect's HTTP server", () => {
       assert.strictEqual(yield* Deferred.await(status), 101)
     }).pipe(Effect.scoped))
 
+  it.live("needs no router", () =>
+    Effect.gen(function*() {
+      const app = Effect.flatMap(
+        HttpServerRequest.HttpServerRequest,
+        ({ url }) => url === "/echo" ? echo : Effect.succeed(HttpServerResponse.text("a page"))
+      )
+      const scope = yield* Scope.make()
+      const context = yield* Layer.build(
+        Layer.provideMerge(
+          HttpServer.serve(app),
+          NodeWebSocketRoute.layerHttpServer(createServer, { port: 0, host: "127.0.0.1" })
+        )
+      ).pipe(Scope.provide(scope))
+      const { address } = Context.get(context, HttpServer.HttpServer)
+      const port = "port" in address ? Number(address.port) : NaN
+      assert.strictEqual(yield* get(`http://127.0.0.1:${port}`), "a page")
+      const connection = yield* connect(`ws://127.0.0.1:${port}/echo`)
+      yield* connection.send("hello")
+      assert.strictEqual(yield* connection.receive, "hello")
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual((yield* connection.closed).code, 1001)
+    }).pipe(Effect.scoped))
+
   it.live("applies the options of its server", () =>
     Effect.gen(function*() {
       const { url } = yield* start(HttpRouter.add("GET", "/", echo), { maxMessageBytes: 10 })
