@@ -98,7 +98,7 @@ class SocketTransport implements Transport {
   }
 
   end(): void {
-    this.socket.end()
+    if (!this.socket.writableEnded) this.socket.end()
   }
 
   destroy(): void {
