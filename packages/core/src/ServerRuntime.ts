@@ -14,6 +14,8 @@ import * as Message from "./Message.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
+import { unixUrl } from "./protocol/WebSocketUrl.ts"
+import type { TlsState } from "./TlsState.ts"
 import type { Address, Transport } from "./Transport.ts"
 import { ConnectionError, SendError } from "./WebSocketError.ts"
 import type { Route, WebSocketServer } from "./WebSocketServer.ts"
@@ -26,7 +28,7 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  * | option | default | meaning |
  * |---|---|---|
  * | `origin` | same origin; a missing Origin is allowed | which pages may connect; others are answered 403 |
- * | `handshakeTimeout` | 10 seconds | the arrival of a request's head (after it, 408), and then the hook (503) |
+ * | `handshakeTimeout` | 10 seconds | each of: the TLS handshake, a request's head (after it, 408), the hook (503) |
  * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
  * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
  *
@@ -60,6 +62,7 @@ export interface Upgrade {
   readonly rawHeaders: ReadonlyArray<string>
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
+  readonly tls: TlsState | undefined
   readonly accept: (headers: Handshake.ResponseHeaders) => Transport
   readonly reject: (response: Response) => void
   readonly abandon: () => void
@@ -288,7 +291,7 @@ export const makeUpgrades: (
 })
 
 /**
- * Makes the runtime of a server that listens at `address`.
+ * Makes the runtime of a server that listens at `address`; `secure` if it speaks TLS there.
  *
  * **When to use**
  *
@@ -298,7 +301,7 @@ export const makeUpgrades: (
  * @since 0.1.0
  */
 export const make: (
-  options: ServerOptions & Platform & { readonly address: Address }
+  options: ServerOptions & Platform & { readonly address: Address; readonly secure?: boolean | undefined }
 ) => Effect.Effect<ServerRuntime, never, Scope.Scope> = Effect.fnUntraced(function*(options) {
   const { connections, upgrade } = yield* makeUpgrades(options)
   const routes = new Set<Route>()
@@ -317,7 +320,7 @@ export const make: (
   return {
     server: {
       address: options.address,
-      url: urlOf(options.address),
+      url: urlOf(options.address, options.secure === true),
       connections: Effect.suspend(() =>
         Effect.filter(connections, (connection) => Effect.map(connection.state, (state) => state !== "Closed"))
       ),
@@ -371,7 +374,7 @@ const checkHeaders = (headers: Handshake.ResponseHeaders = {}): Effect.Effect<vo
     : Effect.die(new Error(`header ${JSON.stringify(invalid)} is not HTTP (RFC 7230, section 3.2)`))
 }
 
-const urlOf = (address: Address): string => {
-  if (address._tag === "Unix") return `ws+unix:${address.path}`
-  return `ws://${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`
+const urlOf = (address: Address, secure: boolean): string => {
+  if (address._tag === "Unix") return unixUrl(address.path, secure)
+  return `${secure ? "wss" : "ws"}://${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`
 }

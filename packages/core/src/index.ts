@@ -47,6 +47,11 @@ export * as ServerRuntime from "./ServerRuntime.ts"
 /**
  * @since 0.1.0
  */
+export * as TlsState from "./TlsState.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Transport from "./Transport.ts"
 
 /**

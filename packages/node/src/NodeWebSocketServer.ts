@@ -13,7 +13,11 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
+import * as Https from "node:https"
+import type { Socket } from "node:net"
+import * as Tls from "node:tls"
 import * as NodeUpgrade from "./internal/upgrade.ts"
+import * as NodeTls from "./NodeTls.ts"
 
 const tag = "@effect-ws/node/NodeWebSocketServer"
 
@@ -42,29 +46,76 @@ export class ListenFailed extends Schema.TaggedError<ListenFailed>(`${tag}/Liste
  * @since 0.1.0
  */
 export class ListenError extends Schema.TaggedError<ListenError>(`${tag}/ListenError`)("ListenError", {
-  host: Schema.String,
-  port: Schema.Number,
-  reason: Schema.Union([AddressInUse, ListenFailed])
+  address: Schema.Union([
+    Schema.TaggedStruct("Tcp", { host: Schema.String, port: Schema.Number }),
+    Schema.TaggedStruct("Unix", { path: Schema.String })
+  ]),
+  reason: Schema.Union([AddressInUse, ListenFailed, NodeTls.InvalidCertificate])
 }) {
   override get message() {
-    return `${this.reason._tag}: ${this.host}:${this.port}`
+    const { address, reason } = this
+    const where = address._tag === "Unix" ? address.path : `${address.host}:${address.port}`
+    return `${reason._tag}: ${where}${"detail" in reason ? `: ${reason.detail}` : ""}`
   }
 }
 
 /**
- * Where to listen, beside the options that a server has on every platform. `host` is 127.0.0.1 by default; with port 0 the
- * system assigns a free port, which the service's `address` tells.
+ * Where to listen: at a TCP port, or at a Unix socket.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Options extends ServerRuntime.ServerOptions {
+export type Options = TcpOptions | UnixOptions
+
+/**
+ * To listen at a TCP port. `host` is 127.0.0.1 by default; with port 0 the system assigns a free port, which the
+ * service's `address` tells.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface TcpOptions extends CommonOptions {
   readonly port: number
   readonly host?: string | undefined
 }
 
 /**
- * Provides a `WebSocketServer` that listens on its own port. HTTP is parsed by `node:http`.
+ * To listen at a Unix socket, at the path `socketPath`.
+ *
+ * **Details**
+ *
+ * The file is made by the server and removed when the layer is released. Whoever may write to it may connect.
+ *
+ * **Gotchas**
+ *
+ * The file of a server that was killed stays behind, and then is an {@link AddressInUse} like that of one that lives.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface UnixOptions extends CommonOptions {
+  readonly socketPath: string
+}
+
+/**
+ * What is the same wherever the server listens, beside the options of every platform.
+ *
+ * **Details**
+ *
+ * With `tls`, the options of `node:tls`, the server speaks TLS and nothing else: `cert` and `key` are its certificate,
+ * with the chain behind it, and the key; `requestCert`, `ca` and `rejectUnauthorized` ask for client certificates and
+ * tell which are trusted; `SNICallback` chooses by the host name. The time for the TLS handshake is `handshakeTimeout`,
+ * the one beside `tls`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CommonOptions extends ServerRuntime.ServerOptions {
+  readonly tls?: Tls.TlsOptions | undefined
+}
+
+/**
+ * Provides a `WebSocketServer` that listens by itself. HTTP is parsed by `node:http`, TLS is that of `node:tls`.
  *
  * **Details**
  *
@@ -88,13 +139,14 @@ export interface Options extends ServerRuntime.ServerOptions {
  */
 export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenError> =>
   layerFromHttpServer(
-    Effect.suspend(() => {
-      const http = makeHttpServer(options)
+    Effect.gen(function*() {
+      const http = yield* makeHttpServer(options)
       http.on("request", (request, response) => {
         request.resume()
         NodeUpgrade.respond(response, ServerRuntime.upgradeRequired)
       })
-      return Effect.as(listen(http, options), http)
+      yield* listen(http, options)
+      return http
     }),
     options
   )
@@ -115,7 +167,8 @@ export interface MountOptions extends ServerRuntime.ServerOptions {
  *
  * **When to use**
  *
- * To serve WebSockets beside an application of `node:http`. Where there is nothing but WebSockets, use {@link layer}.
+ * To serve WebSockets beside an application of `node:http` or `node:https`. Where there is nothing but WebSockets, use
+ * {@link layer}.
  *
  * **Details**
  *
@@ -154,7 +207,7 @@ export interface MountOptions extends ServerRuntime.ServerOptions {
  * @since 0.1.0
  */
 export const layerFromHttpServer = <E, R>(
-  server: Effect.Effect<Http.Server, E, R>,
+  server: Effect.Effect<Http.Server | Https.Server, E, R>,
   { hosts, ...options }: MountOptions = {}
 ): Layer.Layer<WebSocketServer, E, Exclude<R, Scope.Scope>> =>
   Layer.effect(
@@ -163,7 +216,8 @@ export const layerFromHttpServer = <E, R>(
       const http = yield* server
       const address = addressOf(http)
       if (address === undefined) return yield* Effect.die(new Error("the HTTP server does not listen yet"))
-      const { onUpgrade, refuse, runtime } = yield* NodeUpgrade.makeRuntime({ ...options, address })
+      const secure = http instanceof Tls.Server
+      const { onUpgrade, refuse, runtime } = yield* NodeUpgrade.makeRuntime({ ...options, address, secure })
       const mount: Mount = { hosts: hosts && new Set(hosts), routeOf: runtime.routeOf }
       const listener: NodeUpgrade.UpgradeListener = (request, socket, head) => {
         const all = http.listeners("upgrade").map((listener) => mounts.get(listener))
@@ -205,33 +259,66 @@ const choose = (all: ReadonlyArray<Mount | undefined>, request: Http.IncomingMes
     candidates.find((mount) => mount?.routeOf(path) !== undefined)
 }
 
-const makeHttpServer = (options: Options): Http.Server => {
+const makeHttpServer = Effect.fnUntraced(function*(options: Options) {
+  const { tls } = options
   const timeout = Duration.toMillis(options.handshakeTimeout ?? "10 seconds")
   // Node wants an integer, and zero for none.
   const handshakeTimeout = timeout === Infinity ? 0 : Math.ceil(timeout)
-  const http = Http.createServer({
+  const timeouts = {
     // The whole head of a request has to arrive in time; Node checks it only this often.
     headersTimeout: handshakeTimeout,
     requestTimeout: handshakeTimeout,
     connectionsCheckingInterval: Math.ceil(Math.min(1000, timeout / 2))
+  }
+  if (tls !== undefined) yield* Effect.mapError(checkTls(tls), (reason) => failure(options, reason))
+  const http = tls === undefined ? Http.createServer(timeouts) : Https.createServer({
+    ...tls,
+    ...timeouts,
+    // Here zero is not none; this is the longest time that Node knows.
+    handshakeTimeout: Math.min(handshakeTimeout || Infinity, 2 ** 31 - 1)
   })
   // One more than allowed, as Node silently drops the rest and nobody would know that there were too many.
   http.maxHeadersCount = (options.maxHeaders ?? 128) + 1
   return http
+})
+
+const checkTls = Effect.fnUntraced(function*(tls: Tls.TlsOptions) {
+  yield* NodeTls.secureContext(tls)
+  const { SNICallback, cert, pfx, pskCallback } = tls
+  if (cert?.length || pfx?.length || SNICallback || pskCallback) return
+  const detail = "no certificate"
+  return yield* new NodeTls.InvalidCertificate({ detail, cause: new Error(detail) })
+})
+
+const failure = (options: Options, reason: ListenError["reason"]): ListenError => {
+  const address: ListenError["address"] = "socketPath" in options
+    ? { _tag: "Unix", path: options.socketPath }
+    : { _tag: "Tcp", host: options.host ?? "127.0.0.1", port: options.port }
+  return new ListenError({ address, reason })
 }
 
 const listen = (http: Http.Server, options: Options): Effect.Effect<void, ListenError, Scope.Scope> => {
-  const { host = "127.0.0.1", port } = options
+  const sockets = new Set<Socket>()
+  if (http instanceof Tls.Server) {
+    // To HTTP, a socket is known only after its TLS handshake.
+    http.on("connection", (socket) => {
+      sockets.add(socket)
+      socket.once("close", () => sockets.delete(socket))
+    })
+  }
   return Effect.acquireRelease(
     Effect.callback<void, ListenError>((resume) => {
       const onError = (cause: NodeJS.ErrnoException) => {
         const reason = cause.code === "EADDRINUSE" ? new AddressInUse({}) : new ListenFailed({ cause })
-        resume(Effect.fail(new ListenError({ host, port, reason })))
+        resume(Effect.fail(failure(options, reason)))
       }
       // For good: what fails later, such as accepting a connection, must not be an unhandled error.
       http.on("error", onError)
+      const where = "socketPath" in options
+        ? { path: options.socketPath }
+        : { port: options.port, host: options.host ?? "127.0.0.1" }
       try {
-        http.listen(port, host, () => resume(Effect.void))
+        http.listen(where, () => resume(Effect.void))
       } catch (cause) {
         // A port beyond the range.
         onError(cause as NodeJS.ErrnoException)
@@ -241,6 +328,7 @@ const listen = (http: Http.Server, options: Options): Effect.Effect<void, Listen
       Effect.callback<void>((resume) => {
         http.close(() => resume(Effect.void))
         http.closeAllConnections()
+        for (const socket of sockets) socket.destroy()
       })
   )
 }

@@ -15,6 +15,11 @@ export * as NodeConnection from "./NodeConnection.ts"
 /**
  * @since 0.1.0
  */
+export * as NodeTls from "./NodeTls.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as NodeTransport from "./NodeTransport.ts"
 
 /**

@@ -60,6 +60,11 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^Pong for the heartbeat$/,
     /^HeartbeatTimeout after \d+ ms$/
   ],
+  "mtls.ts": [
+    /^Ada: welcome, Ada, until \d{4}-/,
+    /^Eve: rejected with 403, DEPTH_ZERO_SELF_SIGNED_CERT$/,
+    /^somebody: rejected with 401, no certificate$/
+  ],
   "path-router.ts": [
     /^\/echo with no subprotocol: Ada$/,
     /^\/greet with greet\.v2: Hi Ada!$/,
@@ -82,7 +87,12 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^\/list for \[chat\.v0\]: BadUpgrade$/,
     /^\/hook for \[chat\.v2, chat\.v4\]: chat\.v2$/,
     /^\/hook\?tester for \[chat\.v2, chat\.v4\]: chat\.v4$/
-  ]
+  ],
+  "tls.ts": [
+    /^wss:\/\/127\.0\.0\.1:\d+ is not trusted: self-signed certificate/,
+    /^wss:\/\/127\.0\.0\.1:\d+ says: hello$/
+  ],
+  "unix-socket.ts": [/^ws\+unix:\/\/\/.*\/greet\.sock says: hello, Ada$/, /^the socket is gone$/]
 }
 
 const start = (file: string, ...args: Array<string>) =>

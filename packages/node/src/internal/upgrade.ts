@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import * as Http from "node:http"
 import type { Duplex } from "node:stream"
+import * as NodeTls from "../NodeTls.ts"
 import * as NodeTransport from "../NodeTransport.ts"
 import * as NodeUtf8 from "../NodeUtf8.ts"
 import { fromRaw } from "./headers.ts"
@@ -24,7 +25,7 @@ export type UpgradeListener = (request: Http.IncomingMessage, socket: Duplex, he
 
 /** A server's runtime, and what to do with the upgrade requests that Node parsed. */
 export const makeRuntime = Effect.fnUntraced(function*(
-  options: ServerRuntime.ServerOptions & { readonly address: Address }
+  options: ServerRuntime.ServerOptions & { readonly address: Address; readonly secure?: boolean | undefined }
 ) {
   const runtime = yield* ServerRuntime.make({ ...options, ...platform })
   const rejected = new Set<Duplex>()
@@ -42,9 +43,9 @@ export const makeRuntime = Effect.fnUntraced(function*(
     response.on("finish", () => socket.end(() => socket.destroy()))
     respond(response, rejection)
   }
-  // From here on the socket is ours alone, and a reset must not be an unhandled error.
+  // From here on the socket is ours alone, and an error of it must neither be unhandled nor leave it open.
   const takeOver = (request: Http.IncomingMessage): Http.ServerResponse | undefined => {
-    request.socket.on("error", () => {})
+    request.socket.on("error", destroy)
     const response = responseTo(request)
     if (response === undefined) request.socket.destroy()
     return response
@@ -59,6 +60,11 @@ export const makeRuntime = Effect.fnUntraced(function*(
   }
   return { onUpgrade, refuse, reject, runtime }
 })
+
+// One for all sockets, as it stays with them.
+function destroy(this: Duplex): void {
+  this.destroy()
+}
 
 /**
  * The upgrade of a request whose socket is ours from here on; `refuse` sends a response that rejects it.
@@ -86,11 +92,14 @@ export const upgradeOf = (
     rawHeaders: request.rawHeaders,
     peerAddress: NodeTransport.peerAddress(request.socket),
     localAddress: NodeTransport.localAddress(request.socket),
+    tls: NodeTls.stateOf(request.socket),
     accept: (headers) => {
       const { head, response } = take()
       response.writeHead(101, headers as Http.OutgoingHttpHeaders)
       response.flushHeaders()
       response.detachSocket(socket)
+      // Who ends what it sends is still sent what waits, and a Close. It is so in `node:http`, and not in `node:https`.
+      socket.allowHalfOpen = true
       return NodeTransport.fromSocket(socket, head)
     },
     reject: (rejection) => refuse(take().response, rejection),
