@@ -90,10 +90,8 @@ export const make = (head: {
   readonly localAddress: Address | undefined
   readonly tls: TlsState | undefined
 }): HandshakeRequest | undefined => {
-  // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
-  const target = head.url.startsWith("/") ? `http://localhost${head.url}` : head.url
-  if (!URL.canParse(target)) return undefined
-  const url = new URL(target)
+  const url = parseTarget(head.url)
+  if (url === undefined) return undefined
   return {
     url: head.url,
     path: url.pathname,
@@ -105,4 +103,16 @@ export const make = (head: {
     localAddress: Option.fromUndefinedOr(head.localAddress),
     tls: Option.fromUndefinedOr(head.tls)
   }
+}
+
+/**
+ * The target of a request as a URL, whose host means nothing; `undefined` if it is none.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const parseTarget = (target: string): URL | undefined => {
+  // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
+  const url = target.startsWith("/") ? `http://localhost${target}` : target
+  return URL.canParse(url) ? new URL(url) : undefined
 }

@@ -22,6 +22,11 @@ export * as Connection from "./Connection.ts"
 /**
  * @since 0.1.0
  */
+export * as EffectSocket from "./EffectSocket.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as HandshakeRequest from "./HandshakeRequest.ts"
 
 /**

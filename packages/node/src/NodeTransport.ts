@@ -69,10 +69,11 @@ class SocketTransport implements Transport {
       // What was read before, and the end if it was too.
       const before: Buffer | null = socket.read()
       if (before !== null) handler.onData(before)
-      if (!this.isPaused) socket.resume()
     } else {
       socket.on("data", onData)
     }
+    // Whoever had it before may have paused it.
+    if (!this.isPaused) socket.resume()
   }
 
   onClose(): void {

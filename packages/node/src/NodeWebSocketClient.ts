@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Connection } from "@effect-ws/core/Connection"
 import * as WebSocketClient from "@effect-ws/core/WebSocketClient"
 import {
   BadUpgrade,
@@ -16,10 +17,12 @@ import {
 } from "@effect-ws/core/WebSocketError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { createHash, randomFillSync } from "node:crypto"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
 import { fromRaw } from "./internal/headers.ts"
 import * as NodeTls from "./NodeTls.ts"
@@ -67,7 +70,7 @@ const failureOf = (
 const isRejection = ({ code, message }: NodeJS.ErrnoException, socket: Socket | null): boolean =>
   socket instanceof Tls.TLSSocket && (socket.authorizationError as unknown) === (code ?? message)
 
-const open = (tls: Tls.ConnectionOptions) => ({ headers, url }: WebSocketClient.OpeningRequest) =>
+const open = (tls: Tls.ConnectionOptions, over?: Duplex) => ({ headers, url }: WebSocketClient.OpeningRequest) =>
   Effect.callback<WebSocketClient.Opened, ConnectError["reason"]>((resume) => {
     const fail = (reason: ConnectError["reason"]) => {
       resume(Effect.fail(reason))
@@ -75,20 +78,23 @@ const open = (tls: Tls.ConnectionOptions) => ({ headers, url }: WebSocketClient.
     }
     let request: Http.ClientRequest
     try {
-      request = (url.secure ? Https : Http).request({
-        ...(url.secure && tls),
+      const encrypts = url.secure && over === undefined
+      request = (encrypts ? Https : Http).request({
+        ...(encrypts && tls),
         socketPath: url.socketPath,
         host: url.host,
         port: url.port,
         path: url.target,
         headers,
         setHost: false,
-        agent: false
+        ...(over === undefined ? { agent: false } : { createConnection: () => over })
       })
     } catch (cause) {
       // Node refuses header names and values that would not be HTTP.
       return resume(Effect.fail(new InvalidRequest({ detail: String(cause) })))
     }
+    // Whoever had the socket before may have paused it.
+    request.on("socket", (socket) => socket.resume())
     request.on("error", (cause) => fail(failureOf(cause, url.host, request.socket)))
     request.on("upgrade", (response, socket, head) => {
       // Made at once, so that the socket is never without a listener for its errors.
@@ -141,10 +147,10 @@ export interface Options {
   readonly tls?: TlsOptions | undefined
 }
 
-const make = (tls: Tls.ConnectionOptions) =>
+const make = (tls: Tls.ConnectionOptions, over?: Duplex) =>
   WebSocketClient.make({
     // Stated, as Node would let the environment turn verification off.
-    open: open({ rejectUnauthorized: true, ALPNProtocols: ["http/1.1"], ...tls }),
+    open: open({ rejectUnauthorized: true, ALPNProtocols: ["http/1.1"], ...tls }, over),
     randomFill: randomFillSync,
     sha1: (bytes) => createHash("sha1").update(bytes).digest(),
     utf8: NodeUtf8.codec
@@ -189,3 +195,32 @@ export const layerWith = (
       (secureContext) => make({ ...tls, secureContext })
     )
   )
+
+/**
+ * Connects to a URL over a socket, or any duplex stream, that leads to its server already.
+ *
+ * **When to use**
+ *
+ * To connect through a tunnel of one's own, over TLS with options of one's own, or to continue on a socket that has spoken
+ * another protocol before. Where the server has answered the handshake already, use `NodeConnection.fromUpgraded`.
+ *
+ * **Details**
+ *
+ * The URL supplies what the request says; with `wss:`, the socket is the encrypted one. `initialData` are bytes that were
+ * read from it already. The socket belongs to the effect from the beginning, and is gone if that fails or is interrupted.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromSocket = (
+  socket: Duplex,
+  url: string | URL,
+  { initialData, ...options }: WebSocketClient.ConnectOptions & { readonly initialData?: Uint8Array | undefined } = {}
+): Effect.Effect<Connection, ConnectError, Scope.Scope> =>
+  Effect.gen(function*() {
+    // A reset must not be an unhandled error, whoever listens later.
+    socket.on("error", () => {})
+    if (initialData !== undefined && initialData.length > 0) socket.unshift(initialData)
+    const client = yield* make({}, socket)
+    return yield* client.connect(url, options)
+  }).pipe(Effect.onError(() => Effect.sync(() => socket.destroy())))

@@ -3,24 +3,21 @@
  *
  * @since 0.1.0
  */
+import * as HandshakeRequest from "@effect-ws/core/HandshakeRequest"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
-import { WebSocketServer } from "@effect-ws/core/WebSocketServer"
+import { type Route, WebSocketServer } from "@effect-ws/core/WebSocketServer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { createHash } from "node:crypto"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
-import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
-import { fromRaw } from "./internal/headers.ts"
+import * as NodeUpgrade from "./internal/upgrade.ts"
 import * as NodeTls from "./NodeTls.ts"
-import * as NodeTransport from "./NodeTransport.ts"
-import * as NodeUtf8 from "./NodeUtf8.ts"
 
 const tag = "@effect-ws/node/NodeWebSocketServer"
 
@@ -146,13 +143,24 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
       const http = yield* makeHttpServer(options)
       http.on("request", (request, response) => {
         request.resume()
-        respond(response, ServerRuntime.upgradeRequired)
+        NodeUpgrade.respond(response, ServerRuntime.upgradeRequired)
       })
       yield* listen(http, options)
       return http
     }),
     options
   )
+
+/**
+ * The options of a server that is mounted on another. `hosts` are the names that it goes by, in lower case and without a
+ * port, where one HTTP server serves several: what the `Host` header of a request has to say; by default, anything.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface MountOptions extends ServerRuntime.ServerOptions {
+  readonly hosts?: ReadonlyArray<string> | undefined
+}
 
 /**
  * Provides a `WebSocketServer` on an HTTP server that others made, so that pages and WebSockets share one port.
@@ -164,12 +172,21 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  *
  * **Details**
  *
- * The effect gives a server that listens already. Only its `upgrade` events are handled, all of them: a path that nobody
- * serves is answered 404. Ordinary requests stay with the server's own listeners, and so do the limits and timeouts of
- * reading a request.
+ * The effect gives a server that listens already. Only its `upgrade` events are handled. Ordinary requests stay with the
+ * server's own listeners, and so do the limits and timeouts of reading a request.
+ *
+ * Several layers may be mounted on one server, and other `upgrade` listeners may stand beside them. Each request goes to
+ * the layers that name its host, if there are any, or else to those that name none; and of these to the one that serves
+ * its path, or else to one that serves every path. What none of them serves is left alone if there are other listeners,
+ * and is answered 404 if there are none.
  *
  * When the layer is released, its connections have been closed with 1001, and the server goes on without them, unless it
  * lives in the layer's scope: then it is released next.
+ *
+ * **Gotchas**
+ *
+ * Beside other `upgrade` listeners, name the `path` of each `serve`: one that serves every path leaves them nothing, and
+ * both would answer. What nobody answers stays open, as Node sets no limit to it.
  *
  * **Example** (A page and an echo server on one port)
  *
@@ -191,7 +208,7 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
  */
 export const layerFromHttpServer = <E, R>(
   server: Effect.Effect<Http.Server | Https.Server, E, R>,
-  options: ServerRuntime.ServerOptions = {}
+  { hosts, ...options }: MountOptions = {}
 ): Layer.Layer<WebSocketServer, E, Exclude<R, Scope.Scope>> =>
   Layer.effect(
     WebSocketServer,
@@ -199,36 +216,47 @@ export const layerFromHttpServer = <E, R>(
       const http = yield* server
       const address = addressOf(http)
       if (address === undefined) return yield* Effect.die(new Error("the HTTP server does not listen yet"))
-      const runtime = yield* ServerRuntime.make({
-        ...options,
-        address,
-        secure: http instanceof Tls.Server,
-        sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-        utf8: NodeUtf8.codec
-      })
-      const rejected = new Set<Socket>()
-      const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
-        // From here on the socket is ours alone, and an error of it must neither be unhandled nor leave it open.
-        socket.on("error", destroy)
-        const response = responseTo(request)
-        if (response === undefined) socket.destroy()
-        else runtime.upgrade(upgradeOf(request, response, head, rejected))
+      const secure = http instanceof Tls.Server
+      const { onUpgrade, refuse, runtime } = yield* NodeUpgrade.makeRuntime({ ...options, address, secure })
+      const mount: Mount = { hosts: hosts && new Set(hosts), routeOf: runtime.routeOf }
+      const listener: NodeUpgrade.UpgradeListener = (request, socket, head) => {
+        const all = http.listeners("upgrade").map((listener) => mounts.get(listener))
+        const chosen = choose(all, request)
+        if (chosen === mount) return onUpgrade(request, socket, head)
+        // Nobody is left who may know better.
+        if (chosen === undefined && all[0] === mount && !all.includes(undefined)) {
+          refuse(request, ServerRuntime.notFound)
+        }
       }
+      mounts.set(listener, mount)
       yield* Effect.acquireRelease(
-        Effect.sync(() => http.on("upgrade", onUpgrade)),
-        () =>
-          Effect.sync(() => {
-            http.off("upgrade", onUpgrade)
-            for (const socket of rejected) socket.destroy()
-          })
+        Effect.sync(() => http.on("upgrade", listener)),
+        () => Effect.sync(() => http.off("upgrade", listener))
       )
       return runtime.server
     })
   )
 
-// One for all sockets, as it stays with them.
-function destroy(this: Duplex): void {
-  this.destroy()
+// What a layer serves of the server that it is mounted on.
+interface Mount {
+  readonly hosts: ReadonlySet<string> | undefined
+  readonly routeOf: (path: string) => Route | undefined
+}
+
+// The listeners of this module, told from those of others.
+const mounts = new WeakMap<Function, Mount>()
+
+// Which of the layers on a server a request is for: by host, if any of them names it, and then by path, or else whoever
+// serves every path. Alone on its server, a layer answers whatever comes.
+const choose = (all: ReadonlyArray<Mount | undefined>, request: Http.IncomingMessage): Mount | undefined => {
+  if (all.length === 1 && all[0]?.hosts === undefined) return all[0]
+  const host = HandshakeRequest.parseTarget(`http://${request.headers.host ?? ""}`)?.hostname
+  const path = HandshakeRequest.parseTarget(request.url ?? "")?.pathname
+  if (path === undefined) return undefined
+  const ofHost = all.filter((mount) => host !== undefined && mount?.hosts?.has(host))
+  const candidates = ofHost.length > 0 ? ofHost : all.filter((mount) => mount?.hosts === undefined)
+  return candidates.find((mount) => mount?.routeOf(path)?.path !== undefined) ??
+    candidates.find((mount) => mount?.routeOf(path) !== undefined)
 }
 
 const makeHttpServer = Effect.fnUntraced(function*(options: Options) {
@@ -312,79 +340,3 @@ const addressOf = (http: Http.Server): Address | undefined => {
     ? { _tag: "Unix", path: address }
     : { _tag: "Tcp", host: address.address, port: address.port }
 }
-
-const upgradeOf = (
-  request: Http.IncomingMessage,
-  response: Http.ServerResponse,
-  head: Buffer,
-  rejected: Set<Socket>
-): ServerRuntime.Upgrade => {
-  const { socket } = request
-  let unanswered: { readonly response: Http.ServerResponse; readonly head: Buffer } | undefined = { response, head }
-  // Let go with the answer: a connection outlives its request by far.
-  const take = () => {
-    if (unanswered === undefined) throw new Error("the request is answered already")
-    const taken = unanswered
-    unanswered = undefined
-    return taken
-  }
-  return {
-    method: request.method ?? "",
-    httpVersion: request.httpVersion,
-    url: request.url ?? "",
-    headers: fromRaw(request.rawHeaders),
-    rawHeaders: request.rawHeaders,
-    peerAddress: NodeTransport.peerAddress(socket),
-    localAddress: NodeTransport.localAddress(socket),
-    tls: NodeTls.stateOf(socket),
-    accept: (headers) => {
-      const { head, response } = take()
-      response.writeHead(101, headers as Http.OutgoingHttpHeaders)
-      response.flushHeaders()
-      response.detachSocket(socket)
-      // Who ends what it sends is still sent what waits, and a Close. It is so in `node:http`, and not in `node:https`.
-      socket.allowHalfOpen = true
-      return NodeTransport.fromSocket(socket, head)
-    },
-    reject: (rejection) => {
-      const { response } = take()
-      rejected.add(socket)
-      socket.once("close", () => rejected.delete(socket))
-      response.shouldKeepAlive = false
-      response.on("finish", () => socket.destroySoon())
-      respond(response, rejection)
-    },
-    abandon: () => socket.destroy(),
-    lost: gone(socket)
-  }
-}
-
-// Node writes the response. There is none while an earlier request of the same socket waits for its own: nobody who asks
-// for an upgrade has reason to send it behind another request.
-const responseTo = (request: Http.IncomingMessage): Http.ServerResponse | undefined => {
-  const response = new Http.ServerResponse(request)
-  try {
-    response.assignSocket(request.socket)
-    return response
-  } catch {
-    return undefined
-  }
-}
-
-const respond = (response: Http.ServerResponse, { body, headers, status }: ServerRuntime.Response): void => {
-  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
-  response.end(body)
-}
-
-// Who will not send any more cannot close a connection either (RFC 6455, section 7.1.2).
-const gone = (socket: Socket): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const onGone = () => resume(Effect.void)
-    if (socket.readableEnded || socket.closed) return onGone()
-    socket.once("end", onGone)
-    socket.once("close", onGone)
-    return Effect.sync(() => {
-      socket.off("end", onGone)
-      socket.off("close", onGone)
-    })
-  })
