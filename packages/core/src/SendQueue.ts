@@ -5,8 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as MutableList from "effect/MutableList"
+import type { MessageDeflater } from "./Compression.ts"
 import { isPrepared, type Message, type Prepared } from "./Message.ts"
-import { Opcode } from "./protocol/Frame.ts"
+import { Opcode, rsv1 } from "./protocol/Frame.ts"
 import { FrameEncoder } from "./protocol/FrameEncoder.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Transport } from "./Transport.ts"
@@ -34,6 +35,7 @@ export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { re
  *
  * **Details**
  *
+ * With a `deflater`, messages are compressed when they are encoded: what waits is accounted for as it is.
  * `onOverflowClose` is called when the policy `{ close }` applies; `onFlushed` once the Close frame and all before it have
  * left.
  *
@@ -44,6 +46,7 @@ export interface SendQueueOptions {
   readonly transport: Transport
   readonly utf8: Utf8Codec
   readonly maskKey: (() => number) | undefined
+  readonly deflater?: MessageDeflater | undefined
   readonly maxQueuedMessages: number
   readonly maxQueuedBytes: number
   readonly overflow: Overflow
@@ -355,6 +358,13 @@ export class SendQueue {
     const { fin, length, opcode, payload } = outgoing
     this.encoded.messages += messagesIn(outgoing)
     this.encoded.bytes += outgoing.size
+    const { deflater } = this.options
+    if (deflater !== undefined && opcode < Opcode.close) {
+      const deflated = deflater.deflate(opcode, payload, length, fin)
+      if (deflated !== undefined) {
+        return this.encoder.frame(opcode, deflated, fin, opcode === Opcode.continuation ? 0 : rsv1)
+      }
+    }
     if (typeof payload === "string") {
       this.encoder.text(payload, length)
     } else if (!isPrepared(payload)) {

@@ -7,12 +7,15 @@ import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Message from "./Message.ts"
+import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
+import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Address, Transport } from "./Transport.ts"
 import { ConnectionError, SendError } from "./WebSocketError.ts"
@@ -29,6 +32,7 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  * | `handshakeTimeout` | 10 seconds | the arrival of a request's head (after it, 408), and then the hook (503) |
  * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
  * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
+ * | `deflate` | `false` | whether, and how, to compress messages if the client offers it (RFC 7692) |
  *
  * @category models
  * @since 0.1.0
@@ -38,6 +42,7 @@ export interface ServerOptions extends Connection.ConnectionOptions {
   readonly handshakeTimeout?: Duration.Input | undefined
   readonly maxHeaders?: number | undefined
   readonly heartbeat?: Heartbeat.Options | false | undefined
+  readonly deflate?: boolean | Compression.DeflateOptions | undefined
 }
 
 /**
@@ -110,7 +115,7 @@ const response = (status: number, body: string, headers: Handshake.ResponseHeade
 const defaultOrigin: OriginPolicy = { allow: "same-origin" }
 
 /**
- * Makes the runtime of a server that listens at `address`.
+ * Makes the runtime of a server that listens at `address`. Without the platform's `compression`, none is negotiated.
  *
  * **When to use**
  *
@@ -124,11 +129,13 @@ export const make: (
     readonly address: Address
     readonly sha1: Handshake.Sha1
     readonly utf8?: Utf8Codec | undefined
+    readonly compression?: Compression.Compression | undefined
   }
 ) => Effect.Effect<ServerRuntime, never, Scope.Scope> = Effect.fnUntraced(function*(options) {
   const heartbeat = options.heartbeat === false
     ? undefined
     : yield* Heartbeat.make(options.heartbeat)
+  const settings = Compression.settle(options.compression, options.deflate)
   const routes = new Set<Route>()
   const connections = new Set<Connection.Connection>()
 
@@ -156,7 +163,7 @@ export const make: (
     if (routes.size === 0) return upgrade.reject(response(503, "not serving"))
     const route = routeOf(request.path)
     if (route === undefined) return upgrade.reject(response(404, "not found"))
-    route.run(attempt(upgrade, route, request, checked.key))
+    route.run(attempt(upgrade, route, request, checked))
   }
 
   // From a request to its answer. Whatever goes wrong, the socket is answered or dropped.
@@ -164,11 +171,11 @@ export const make: (
     upgrade: Upgrade,
     route: Route,
     request: HandshakeRequest.HandshakeRequest,
-    key: string
+    checked: Handshake.AcceptedRequest
   ): Effect.Effect<void> =>
     decide(route, request).pipe(
       Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
-      Effect.map((accepted) => accept(upgrade, route, request, key, accepted)),
+      Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
       Effect.matchCauseEffect({
         onSuccess: (life) => Effect.sync(() => route.run(life)),
         onFailure: (cause) => refuse(upgrade, cause)
@@ -214,18 +221,27 @@ export const make: (
     upgrade: Upgrade,
     route: Route,
     request: HandshakeRequest.HandshakeRequest,
-    key: string,
+    checked: Handshake.AcceptedRequest,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<void> => {
     const { data, subprotocol } = accepted
-    const headers = Handshake.responseHeaders({ key, sha1: options.sha1, subprotocol, headers: accepted.headers })
+    const deflate = settings && PerMessageDeflate.accept(checked.extensions, settings.wanted)
+    const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
+    const headers = Handshake.responseHeaders({
+      key: checked.key,
+      sha1: options.sha1,
+      subprotocol,
+      extensions,
+      headers: accepted.headers
+    })
     const handshake: Connection.HandshakeResult = {
       subprotocol,
-      extensions: [],
+      extensions,
       request: { url: request.url, headers: request.headers },
       response: { status: 101, headers: Handshake.joinHeaders(headers) }
     }
-    return live(upgrade.accept(headers), handshake, route.handler, data)
+    const agreed = settings && deflate && { settings, agreed: deflate.agreed }
+    return live(upgrade.accept(headers), handshake, agreed, route.handler, data)
   }
 
   // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
@@ -233,6 +249,7 @@ export const make: (
   const live = (
     transport: Transport,
     handshake: Connection.HandshakeResult,
+    deflate: Compression.NegotiatedDeflate | undefined,
     handler: Route["handler"],
     data: unknown
   ): Effect.Effect<void> =>
@@ -241,7 +258,7 @@ export const make: (
         // Registered first, to be forgotten last: a closing connection still counts.
         let connection: Connection.Connection | undefined
         yield* Effect.addFinalizer(() => Effect.sync(() => connection && connections.delete(connection)))
-        connection = yield* Connection.make(transport, { ...options, heartbeat, handshake })
+        connection = yield* Connection.make(transport, { ...options, heartbeat, handshake, deflate })
         connections.add(connection)
         yield* restore(handler(connection, data))
       }).pipe(

@@ -19,6 +19,7 @@ import { createHash, randomFillSync } from "node:crypto"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import { fromRaw } from "./internal/headers.ts"
+import * as NodeCompression from "./NodeCompression.ts"
 import * as NodeTransport from "./NodeTransport.ts"
 import * as NodeUtf8 from "./NodeUtf8.ts"
 
@@ -99,6 +100,7 @@ export const layer: Layer.Layer<WebSocketClient.WebSocketClient> = Layer.effect(
     open,
     randomFill: randomFillSync,
     sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-    utf8: NodeUtf8.codec
+    utf8: NodeUtf8.codec,
+    compression: NodeCompression.compression
   })
 )

@@ -16,6 +16,7 @@ import * as Http from "node:http"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { fromRaw } from "./internal/headers.ts"
+import * as NodeCompression from "./NodeCompression.ts"
 import * as NodeTransport from "./NodeTransport.ts"
 import * as NodeUtf8 from "./NodeUtf8.ts"
 
@@ -151,7 +152,8 @@ export const layerFromHttpServer = <E, R>(
         ...options,
         address,
         sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-        utf8: NodeUtf8.codec
+        utf8: NodeUtf8.codec,
+        compression: NodeCompression.compression
       })
       const rejected = new Set<Socket>()
       const onUpgrade = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {

@@ -7,6 +7,11 @@
 /**
  * @since 0.1.0
  */
+export * as NodeCompression from "./NodeCompression.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as NodeTransport from "./NodeTransport.ts"
 
 /**

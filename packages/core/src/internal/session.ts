@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import { CloseEvent, isNormal } from "../CloseEvent.ts"
+import { MessageDeflater, MessageInflater, type NegotiatedDeflate } from "../Compression.ts"
 import type { ConnectionState, ControlFrame, HandshakeResult } from "../Connection.ts"
 import type { Heartbeat, Member } from "../Heartbeat.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
@@ -28,6 +29,7 @@ export interface SessionOptions {
   readonly maskKey: (() => number) | undefined
   readonly utf8: Utf8Codec
   readonly heartbeat: Heartbeat | undefined
+  readonly deflate: NegotiatedDeflate | undefined
   readonly limits: EngineLimits
   readonly receiveBufferBytes: number
   readonly maxQueuedMessages: number
@@ -70,16 +72,24 @@ export class Session implements TransportHandler, Member {
   private closeTimer: Fiber.Fiber<void> | undefined
 
   constructor(transport: Transport, options: SessionOptions) {
-    const { clock, limits, maskKey, utf8 } = options
+    const { clock, deflate, limits, maskKey, utf8 } = options
     this.transport = transport
     this.options = options
     this.lastReceived = clock.currentTimeMillisUnsafe()
-    this.engine = new Engine({ role: maskKey === undefined ? "server" : "client", limits, utf8 })
+    const inflater = deflate &&
+      new MessageInflater(deflate.settings.compression, deflate.agreed.receiving, limits.maxMessageBytes)
+    this.engine = new Engine({
+      role: maskKey === undefined ? "server" : "client",
+      limits,
+      utf8,
+      inflate: inflater && ((payload) => inflater.inflate(payload))
+    })
     this.receiving = new ReceiveQueue(() => this.updateReading())
     this.sending = new SendQueue({
       transport,
       utf8,
       maskKey,
+      deflater: deflate && new MessageDeflater(deflate.settings, deflate.agreed.sending, utf8),
       maxQueuedMessages: options.maxQueuedMessages,
       maxQueuedBytes: options.maxQueuedBytes,
       overflow: options.overflow,
@@ -99,7 +109,6 @@ export class Session implements TransportHandler, Member {
     const now = this.options.clock.currentTimeMillisUnsafe()
     this.lastReceived = now
     this.sending.deferFlush()
-    this.finish()
     this.handle(this.engine.receive(chunk, now, maxBatch))
     this.proceed(now)
     this.sending.flush()
@@ -110,9 +119,11 @@ export class Session implements TransportHandler, Member {
     while (this.isReading && this.engine.hasMore) this.handle(this.engine.proceed(now, maxBatch))
   }
 
-  // Takes in what was read already, whether there is room or not: something comes after it.
+  // Takes in what was read already, whether there is room or not: the end comes after it. Only what has to be inflated is
+  // left out where there is no room, for it may be a thousand times what was read.
   private finish(): void {
     if (this.engine.hasMore) this.handle(this.engine.proceed(this.lastReceived))
+    while (this.engine.hasMore && !this.isFull) this.handle(this.engine.proceed(this.lastReceived))
   }
 
   private handle(events: ReadonlyArray<ControlEvent>): void {
