@@ -88,6 +88,19 @@ describe("what is sent", () => {
       assert.strictEqual(messageOf([third!], bytesOf(long)), long)
     }))
 
+  it.effect("is the sender's to change once it has left", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* openWith({ contextTakeover: true, windowBits: 9 })
+      const bytes = bytesOf(long)
+      yield* connection.send(bytes)
+      yield* connection.drained
+      bytes.fill(0)
+      yield* connection.send(long)
+      const [first, second] = yield* take(peer, 2)
+      assert.strictEqual(messageOf([first!]), long)
+      assert.strictEqual(messageOf([second!], bytesOf(long.slice(-512))), long)
+    }))
+
   it.effect("is not compressed without an agreement", () =>
     Effect.gen(function*() {
       const { connection, peer } = yield* open()
