@@ -103,7 +103,7 @@ describe("what arrives compressed", () => {
   it.effect("is the consumer's to change", () =>
     Effect.gen(function*() {
       const { connection, peer } = yield* open({ deflate: negotiated({ contextTakeover: true, windowBits: 9 }) })
-      const bytes = Uint8Array.from({ length: 5000 }, (_, i) => i * 7)
+      const bytes = Uint8Array.from({ length: 40_000 }, (_, i) => i * 7)
       yield* peer.send(marked(compressed(bytes), { opcode: Opcode.binary }))
       const message = yield* connection.receive
       assert.deepStrictEqual(message, bytes)
