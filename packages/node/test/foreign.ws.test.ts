@@ -1,11 +1,13 @@
-import { HandshakeRequest, type Message, WebSocketClient } from "@effect-ws/core"
+import { type Compression, HandshakeRequest, type Message, WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import type { AddressInfo } from "node:net"
+import type * as Net from "node:net"
 import * as Ws from "ws"
 import { handOver, start } from "./fixture.ts"
 import { frameMatrix, type FramePeer, matrix, type Open, standardPeer } from "./foreignPeer.ts"
+
+type Names = ReadonlyArray<string>
 
 const framePeer = (socket: Ws.WebSocket): FramePeer => {
   const send = (data: Message.Message, fin: boolean) => Effect.sync(() => socket.send(data, { fin }))
@@ -23,21 +25,36 @@ const framePeer = (socket: Ws.WebSocket): FramePeer => {
   }
 }
 
-const connect = (url: string, subprotocols: ReadonlyArray<string> = []) =>
+const connect = (url: string, subprotocols: ReadonlyArray<string> = [], options: Ws.ClientOptions = {}) =>
   Effect.acquireRelease(
     // The error that a terminated handshake reports is of no interest.
-    Effect.sync(() => new Ws.WebSocket(url, [...subprotocols]).on("error", () => {})),
+    Effect.sync(() => new Ws.WebSocket(url, [...subprotocols], options).on("error", () => {})),
     (socket) => Effect.sync(() => socket.terminate())
   )
 
-const client: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+interface Compressing {
+  readonly ours?: boolean | Compression.DeflateOptions
+  readonly theirs?: Ws.PerMessageDeflateOptions
+}
+
+// Both ends, and how many bytes have travelled over the peer's socket.
+const openClient = Effect.fnUntraced(function*({ ours, theirs }: Compressing, offered: Names, spoken: Names) {
   const { accept, serving } = yield* handOver({ subprotocols: spoken })
-  const { url } = yield* start(serving)
-  const socket = yield* connect(url, offered)
+  const { url } = yield* start(serving, { deflate: ours })
+  const socket = yield* connect(url, offered, theirs && { perMessageDeflate: theirs })
   const peer = framePeer(socket)
-  yield* Effect.callback<void>((resume) => void socket.on("open", () => resume(Effect.void)))
-  return { peer, connection: yield* accept }
+  const travelled = yield* Effect.callback<Net.Socket>((resume) => {
+    let net: Net.Socket
+    socket.on("upgrade", (response) => {
+      net = response.socket
+    })
+    socket.on("open", () => resume(Effect.succeed(net)))
+  })
+  return { peer, connection: yield* accept, travelled }
 })
+
+const client = (compressing: Compressing = {}): Open<FramePeer> => ({ offered, spoken }) =>
+  openClient(compressing, offered, spoken)
 
 const listen = (options: Ws.ServerOptions) =>
   Effect.acquireRelease(
@@ -52,25 +69,135 @@ const listen = (options: Ws.ServerOptions) =>
       })
   )
 
-const urlOf = (server: Ws.WebSocketServer) => `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
+const urlOf = (server: Ws.WebSocketServer) => `ws://127.0.0.1:${(server.address() as Net.AddressInfo).port}`
 
-const server: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+const openServer = Effect.fnUntraced(function*({ ours, theirs }: Compressing, offered: Names, spoken: Names) {
   const listening = yield* listen({
-    handleProtocols: (protocols) => spoken.find((protocol) => protocols.has(protocol)) ?? false
+    handleProtocols: (protocols) => spoken.find((protocol) => protocols.has(protocol)) ?? false,
+    perMessageDeflate: theirs ?? false
   })
-  let peer: FramePeer | undefined
-  listening.on("connection", (socket) => {
-    peer = framePeer(socket)
+  let accepted: { readonly peer: FramePeer; readonly travelled: Net.Socket } | undefined
+  listening.on("connection", (socket, { socket: travelled }) => {
+    accepted = { peer: framePeer(socket), travelled }
   })
-  const connection = yield* WebSocketClient.connect(urlOf(listening), { subprotocols: offered })
-  if (peer === undefined) return yield* Effect.die(new Error("the server has no connection"))
-  return { peer, connection }
+  const connection = yield* WebSocketClient.connect(urlOf(listening), { subprotocols: offered, deflate: ours })
+  if (accepted === undefined) return yield* Effect.die(new Error("the server has no connection"))
+  return { ...accepted, connection }
 }, Effect.provide(NodeWebSocketClient.layer))
 
-matrix("ws as client", client)
-frameMatrix("ws as client", client)
-matrix("ws as server", server)
-frameMatrix("ws as server", server)
+const server = (compressing: Compressing = {}): Open<FramePeer> => ({ offered, spoken }) =>
+  openServer(compressing, offered, spoken)
+
+matrix("ws as client", client())
+frameMatrix("ws as client", client())
+matrix("ws as server", server())
+frameMatrix("ws as server", server())
+
+const takeover = {
+  threshold: 0,
+  sending: { contextTakeover: true },
+  receiving: { contextTakeover: true }
+}
+
+const everything: ReadonlyArray<readonly [name: string, compressing: Compressing]> = [
+  ["compressed", { ours: { threshold: 0 }, theirs: { threshold: 0 } }],
+  ["compressed with context takeover", { ours: takeover, theirs: { threshold: 0 } }]
+]
+
+for (const [name, compressing] of everything) {
+  matrix(`ws as client, ${name}`, client(compressing))
+  frameMatrix(`ws as client, ${name}`, client(compressing))
+  matrix(`ws as server, ${name}`, server(compressing))
+  frameMatrix(`ws as server, ${name}`, server(compressing))
+}
+
+describe("permessage-deflate with ws (RFC 7692, section 7.1)", () => {
+  // What each side is asked to do, and the parameters of the server's response.
+  const asClient: ReadonlyArray<
+    readonly [theirs: Ws.PerMessageDeflateOptions, ours: true | Compression.DeflateOptions, response: string]
+  > = [
+    [{}, true, "server_no_context_takeover client_no_context_takeover"],
+    [{}, takeover, ""],
+    [{ serverNoContextTakeover: true }, takeover, "server_no_context_takeover"],
+    [{ clientNoContextTakeover: true }, takeover, "client_no_context_takeover"],
+    [{ serverMaxWindowBits: 8 }, takeover, "server_max_window_bits=8"],
+    [{ serverMaxWindowBits: 9 }, takeover, "server_max_window_bits=9"],
+    [{ clientMaxWindowBits: 10 }, takeover, "client_max_window_bits=10"],
+    [
+      { serverNoContextTakeover: true, clientNoContextTakeover: true, serverMaxWindowBits: 12, clientMaxWindowBits: 9 },
+      takeover,
+      "server_no_context_takeover client_no_context_takeover server_max_window_bits=12 client_max_window_bits=9"
+    ],
+    [
+      {},
+      { sending: { contextTakeover: true, windowBits: 9 }, receiving: { contextTakeover: true, windowBits: 11 } },
+      "server_max_window_bits=9 client_max_window_bits=11"
+    ]
+  ]
+
+  const asServer: typeof asClient = [
+    [{}, true, "server_no_context_takeover client_no_context_takeover"],
+    [{}, takeover, ""],
+    [{ serverNoContextTakeover: true }, takeover, "server_no_context_takeover"],
+    [{ clientNoContextTakeover: true }, takeover, "client_no_context_takeover"],
+    [{ serverMaxWindowBits: 9 }, takeover, "server_max_window_bits=9"],
+    [{ clientMaxWindowBits: 8 }, takeover, "client_max_window_bits=8"],
+    [{ clientMaxWindowBits: 10 }, takeover, "client_max_window_bits=10"],
+    [
+      {},
+      { sending: { contextTakeover: true, windowBits: 9 }, receiving: { contextTakeover: true, windowBits: 11 } },
+      "server_max_window_bits=11 client_max_window_bits=9"
+    ]
+  ]
+
+  const cases = [
+    ...asClient.map(([theirs, ours, response]) => ({ role: "client" as const, theirs, ours, response })),
+    ...asServer.map(([theirs, ours, response]) => ({ role: "server" as const, theirs, ours, response }))
+  ]
+
+  it.live.each(cases)(
+    "ws as $role $theirs, effect-ws $ours",
+    ({ ours, response, role, theirs }) =>
+      Effect.gen(function*() {
+        const openPair = role === "client" ? openClient : openServer
+        const { connection, peer, travelled } = yield* openPair({ ours, theirs }, [], [])
+        const [extension] = connection.extensions
+        assert.strictEqual(extension?.name, "permessage-deflate")
+        const parameters = extension?.parameters.map(([name, value]) => value === undefined ? name : `${name}=${value}`)
+        // ws has an order of its own.
+        assert.sameMembers(parameters ?? [], response.split(" ").filter((each) => each !== ""))
+
+        const { bytesRead, bytesWritten } = travelled
+        const messages = Array.from({ length: 30 }, (_, i) => `${"a text of some length ".repeat(60 + i)}${i}`)
+        for (const message of messages) {
+          yield* connection.send(message)
+          assert.strictEqual(yield* peer.receive, message)
+          yield* peer.send(message)
+          assert.strictEqual(yield* connection.receive, message)
+        }
+        const plain = messages.join("").length
+        assert.isBelow(travelled.bytesRead - bytesRead, plain / 5)
+        assert.isBelow(travelled.bytesWritten - bytesWritten, plain / 5)
+      })
+  )
+
+  it.live("is not used unless both sides want it", () =>
+    Effect.gen(function*() {
+      const pairs = [
+        yield* openClient({ theirs: {} }, [], []),
+        yield* openClient({ ours: false, theirs: {} }, [], []),
+        yield* openServer({ theirs: {} }, [], []),
+        yield* openServer({ ours: true }, [], [])
+      ]
+      for (const { connection, peer, travelled } of pairs) {
+        assert.deepStrictEqual(connection.extensions, [])
+        const { bytesRead } = travelled
+        yield* connection.send("x".repeat(5000))
+        assert.strictEqual(yield* peer.receive, "x".repeat(5000))
+        assert.isAtLeast(travelled.bytesRead - bytesRead, 5000)
+      }
+    }))
+})
 
 describe("ws as client", () => {
   it.live("sees the response to a rejected handshake (§4.2.2)", () =>
