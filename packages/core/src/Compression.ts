@@ -132,6 +132,11 @@ export class MessageDeflater {
     this.utf8 = utf8
   }
 
+  /** The bytes of a payload from which on it is compressed. */
+  get threshold(): number {
+    return this.settings.threshold
+  }
+
   /**
    * The payload of a data frame as it travels with RSV1 set on the first frame of its message; `undefined` if the message
    * travels as it is. `length` is the payload's in bytes.

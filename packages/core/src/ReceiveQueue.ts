@@ -29,7 +29,7 @@ export class ReceiveQueue {
   private held = 0
   private isAccepting = true
   private end: End | undefined
-  private readonly consumers = new Set<() => void>()
+  private readonly consumers: Array<() => void> = []
 
   /** `onEmpty` is called whenever the last buffered message was taken. */
   constructor(onEmpty: () => void) {
@@ -88,17 +88,22 @@ export class ReceiveQueue {
 
   private consume<A>(take: () => A): Pull.Pull<A, ConnectionError> {
     return Effect.callback((resume) => {
-      const consumer = () => {
-        if (this.messages.length === 0) return resume(this.end!)
-        const taken = take()
-        if (this.messages.length === 0) this.onEmpty()
-        resume(Effect.succeed(taken))
-      }
+      const consumer = () => resume(this.next(take))
       // Whoever waits comes first: a message goes to one consumer only.
-      if (this.consumers.size === 0 && this.isReady) return consumer()
-      this.consumers.add(consumer)
-      return Effect.sync(() => this.consumers.delete(consumer))
+      if (this.consumers.length === 0 && this.isReady) return consumer()
+      this.consumers.push(consumer)
+      return Effect.sync(() => {
+        const at = this.consumers.indexOf(consumer)
+        if (at >= 0) this.consumers.splice(at, 1)
+      })
     })
+  }
+
+  private next<A>(take: () => A): Pull.Pull<A, ConnectionError> {
+    if (this.messages.length === 0) return this.end!
+    const taken = take()
+    if (this.messages.length === 0) this.onEmpty()
+    return Effect.succeed(taken)
   }
 
   private clear(): void {
@@ -111,10 +116,6 @@ export class ReceiveQueue {
   }
 
   private serve(): void {
-    for (const consumer of this.consumers) {
-      if (!this.isReady) return
-      this.consumers.delete(consumer)
-      consumer()
-    }
+    while (this.consumers.length > 0 && this.isReady) this.consumers.shift()!()
   }
 }

@@ -6,13 +6,16 @@
 import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import { onRead } from "./internal/onread.ts"
+
+const nothing = new Uint8Array(0)
 
 class SocketTransport implements Transport {
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
   private readonly socket: Duplex
   private handler: TransportHandler | undefined
-  private isDraining = false
+  private isPaused = false
   private cause: unknown
 
   constructor(socket: Duplex) {
@@ -38,26 +41,37 @@ class SocketTransport implements Transport {
     if (socket.readableEnded) queueMicrotask(() => handler.onEnd())
     socket.on("close", () => handler.onClose(this.cause))
     socket.on("end", () => handler.onEnd())
-    // A plain array of bytes, so that what a user gets does not depend on the platform.
-    socket.on("data", (chunk: Buffer) => handler.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length)))
+    const onBytes = (bytes: Buffer): void => handler.onData(bytes)
+    if (onRead(socket, onBytes)) {
+      // What was read before, and the end if it was too.
+      const before: Buffer | null = socket.read()
+      if (before !== null) onBytes(before)
+      if (!this.isPaused) socket.resume()
+    } else {
+      socket.on("data", onBytes)
+    }
   }
 
   pause(): void {
+    this.isPaused = true
     this.socket.pause()
   }
 
   resume(): void {
+    this.isPaused = false
     this.socket.resume()
   }
 
   write(chunks: ReadonlyArray<Uint8Array>): boolean {
     const { socket } = this
     if (chunks.length > 1) socket.cork()
-    for (const chunk of chunks) socket.write(chunk, this.onWritten)
+    for (const chunk of chunks) socket.write(chunk)
     if (chunks.length > 1) socket.uncork()
     // Nothing is left in the stream if the kernel took it all within the call.
-    this.isDraining = socket.writableLength > 0
-    return !this.isDraining
+    if (socket.writableLength === 0) return true
+    // A callback for each write would cost each of them a tick; this one comes when all before it have left.
+    socket.write(nothing, this.onWritten)
+    return false
   }
 
   end(): void {
@@ -68,11 +82,8 @@ class SocketTransport implements Transport {
     this.socket.destroy()
   }
 
-  // One function for all writes: Node then calls back once for those that complete together.
   private readonly onWritten = (): void => {
-    if (!this.isDraining || this.socket.writableLength > 0 || this.socket.destroyed) return
-    this.isDraining = false
-    this.handler?.onDrain()
+    if (!this.socket.destroyed) this.handler?.onDrain()
   }
 }
 

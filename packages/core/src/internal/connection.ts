@@ -106,7 +106,7 @@ export class ConnectionImpl implements Connection {
     return (message: Message | Prepared) => this.session.sending.send(message)
   }
   get sendAll() {
-    return (messages: Iterable<Message | Prepared>) => Effect.forEach(messages, this.send, { discard: true })
+    return (messages: Iterable<Message | Prepared>) => this.session.sending.sendAll(messages)
   }
   get sendUnsafe() {
     return (message: Message | Prepared, overflow?: Overflow) =>

@@ -97,6 +97,8 @@ export class FrameEncoder {
   private readonly utf8: Utf8Codec
   private chunks: Array<Uint8Array> = []
   private slab: Uint8Array | undefined
+  // The one that the chunks taken last are in.
+  private taken: Uint8Array | undefined
   private slabStart = 0
   private slabEnd = 0
 
@@ -120,6 +122,26 @@ export class FrameEncoder {
     this.utf8.encodeInto(text, target, at + header)
     if (key !== undefined) Mask.apply(target, at + header, at + header + length, key, 0)
     this.advance(header + length)
+  }
+
+  /** Appends a text message without knowing its length before; returns the size of the frame. */
+  shortText(text: string): number {
+    const masked = this.maskKey !== undefined
+    const target = this.reserve(headerLength(text.length * 3, masked) + text.length * 3)
+    const at = this.slabEnd
+    // Most text is ASCII, and its length that of its encoding.
+    let header = headerLength(text.length, masked)
+    const length = this.utf8.encodeInto(text, target, at + header)
+    const needed = headerLength(length, masked)
+    if (needed !== header) {
+      target.copyWithin(at + needed, at + header, at + header + length)
+      header = needed
+    }
+    const key = this.maskKey?.()
+    writeHeader(target, at, 0x80 | Opcode.text, length, key)
+    if (key !== undefined) Mask.apply(target, at + header, at + header + length, key, 0)
+    this.advance(header + length)
+    return header + length
   }
 
   /** Appends a frame; `rsv` holds the reserved bits. */
@@ -155,6 +177,9 @@ export class FrameEncoder {
     const chunks = this.chunks
     this.chunks = []
     this.bytes = 0
+    this.taken = this.slab
+    this.slab = undefined
+    this.slabStart = this.slabEnd = 0
     return chunks
   }
 
@@ -163,9 +188,8 @@ export class FrameEncoder {
    * read them.
    */
   release(reusable: boolean): void {
-    const slab = this.slab
-    this.slab = undefined
-    this.slabStart = this.slabEnd = 0
+    const slab = this.taken
+    this.taken = undefined
     if (reusable && slab !== undefined && slab.length === slabSize && freeSlabs.length < maxFreeSlabs) {
       freeSlabs.push(slab)
     }

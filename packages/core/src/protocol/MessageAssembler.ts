@@ -200,7 +200,7 @@ export class MessageAssembler {
 
 // A payload that makes up a good part of its chunk is not copied; a smaller one is, or it would keep all of it alive.
 const keep = (bytes: Uint8Array, start: number, end: number): Uint8Array => {
-  const payload = bytes.subarray(start, end)
+  const payload = new Uint8Array(bytes.buffer, bytes.byteOffset + start, end - start)
   return payload.length * 4 >= bytes.buffer.byteLength ? payload : new Uint8Array(payload)
 }
 
