@@ -43,8 +43,8 @@ export interface DeflateOptions {
  *
  * - `deflate` gives blocks that end on a byte boundary with an empty block without compression, whose last four bytes
  *   (`00 00 ff ff`) are left out (RFC 7692, section 7.2.1). No reference goes back more than 2^`windowBits` bytes.
- * - `inflate` undoes that (section 7.2.2). It stops as soon as there are more than `maxBytes`. `"Invalid"` is what is not
- *   DEFLATE, or not all of it.
+ * - `inflate` undoes that (section 7.2.2), into a plain array that is nobody else's. It stops as soon as there are more than
+ *   `maxBytes`. `"Invalid"` is what is not DEFLATE, or not all of it.
  *
  * Neither keeps anything, and neither throws.
  *

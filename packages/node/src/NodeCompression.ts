@@ -42,7 +42,7 @@ export const compression: Compression = {
       finishFlush: Z_SYNC_FLUSH,
       ...(dictionary.length > 0 && { dictionary })
     })
-    return plain(deflated).subarray(0, -tailLength)
+    return deflated.subarray(0, -tailLength)
   },
   inflate: (bytes, { dictionary, maxBytes }) => {
     const input = Buffer.concat([bytes, ending])
@@ -55,9 +55,9 @@ export const compression: Compression = {
       if (typeof result === "string") return result
       outputs.push(result.output)
       at += result.consumed
-      if (at === input.length) return outputs.length === 1 ? result.output : plain(Buffer.concat(outputs))
+      if (at === input.length) return own(outputs.length === 1 ? outputs[0]! : Buffer.concat(outputs))
       room -= result.output.length
-      window = plain(Buffer.concat([window, result.output])).slice(-windowBytes)
+      window = Buffer.concat([window, result.output]).subarray(-windowBytes)
     }
     return "Invalid"
   }
@@ -79,10 +79,14 @@ const inflateStream = (
       ...(dictionary.length > 0 && { dictionary })
     }) as unknown as { readonly buffer: Buffer; readonly engine: { readonly bytesWritten: number } }
     if (buffer.length > maxBytes) return "TooBig"
-    return { output: plain(buffer), consumed: engine.bytesWritten }
+    return { output: buffer, consumed: engine.bytesWritten }
   } catch (cause) {
     return (cause as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE" ? "TooBig" : "Invalid"
   }
 }
 
-const plain = ({ buffer, byteOffset, length }: Buffer): Uint8Array => new Uint8Array(buffer, byteOffset, length)
+// A plain array, as a message is one; and no small part of a buffer that it would keep alive.
+const own = ({ buffer, byteOffset, length }: Uint8Array): Uint8Array => {
+  const bytes = new Uint8Array(buffer, byteOffset, length)
+  return length * 4 >= buffer.byteLength ? bytes : bytes.slice()
+}

@@ -150,15 +150,17 @@ describe("inflate", () => {
     assert.strictEqual(take(deflated, dictionary.slice(-512)), "Invalid")
   })
 
+  const deflated = deflate(source, usual)
+
   it.prop("whatever arrives, takes no more than the limit and does not throw", {
     bytes: Arbitrary.array(Arbitrary.schema(between(0, 255)), { maxLength: 100 }),
     cut: between(0, 2000),
     limit: between(0, 5000)
   }, ({ bytes, cut, limit }) => {
-    const damaged = concat(deflate(source, usual).subarray(0, cut), Uint8Array.from(bytes))
+    const damaged = concat(deflated.subarray(0, cut), Uint8Array.from(bytes))
     for (const input of [Uint8Array.from(bytes), damaged]) {
       const result = take(input, none, limit)
       if (typeof result !== "string") assert.isAtMost(result.length, limit)
     }
-  }, { arbitrary: { runs: 1000 } })
+  }, { arbitrary: { runs: 500 } })
 })

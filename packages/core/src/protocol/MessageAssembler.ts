@@ -26,7 +26,8 @@ export interface MessageLimits {
 }
 
 /**
- * Gives the payload of a compressed message, or why the connection fails; it stops at the limit of a message.
+ * Gives the payload of a compressed message, in an array that becomes the message, or why the connection fails; it stops at
+ * the limit of a message.
  *
  * @category models
  * @since 0.1.0
@@ -192,7 +193,7 @@ export class MessageAssembler {
       if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
-      out.push(keep(payload, 0, payload.length))
+      out.push(payload)
     }
     return undefined
   }
