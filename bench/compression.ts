@@ -1,12 +1,14 @@
 /**
  * Compressed messages: what zlib takes for one, what an echo of them reaches beside `ws`, and what an idle connection costs.
  *
- *     npx node bench/compression.ts
- *     npx node bench/compression.ts idling
+ *     npx node --expose-gc bench/compression.ts
+ *     npx node --expose-gc bench/compression.ts idling
  *
  * Unlike in `main.ts`, nothing is pinned to a core, since `ws` compresses in other threads.
  */
-import { NodeCompression } from "@effect-ws/node"
+import { Compression } from "@effect-ws/core"
+import { Opcode } from "@effect-ws/core/protocol/Frame"
+import { NodeCompression, NodeUtf8 } from "@effect-ws/node"
 import { connect, type Socket } from "node:net"
 import { setTimeout } from "node:timers/promises"
 import { promisify } from "node:util"
@@ -105,6 +107,41 @@ const compressing = async (): Promise<void> => {
       const gained = Math.max(0, process.memoryUsage().rss - before) / KiB / KiB
       print(name, median(times).toFixed(1), median(cpus).toFixed(1), gained.toFixed(0))
     }
+  }
+}
+
+const takingOver = (): void => {
+  const inputs = messages(KiB, 4000)
+  heading(
+    "Context takeover: 4,000 messages of 1 KiB, one after the other",
+    "window",
+    "compressed to",
+    "µs to compress",
+    "µs to inflate"
+  )
+  for (const windowBits of [undefined, 9, 11, 13, 15] as const) {
+    const direction = { contextTakeover: windowBits !== undefined, windowBits: windowBits ?? 15 }
+    const results = Array.from({ length: rounds }, () => {
+      const settings = Compression.settle(NodeCompression.compression, true)!
+      const deflater = new Compression.MessageDeflater(settings, direction, NodeUtf8.codec)
+      const inflater = new Compression.MessageInflater(settings.compression, direction, KiB)
+      const start = process.cpuUsage()
+      const deflated = inputs.map((bytes) => deflater.deflate(Opcode.binary, bytes, bytes.length, true)!)
+      const between = process.cpuUsage()
+      for (const bytes of deflated) inflater.inflate(bytes)
+      const end = process.cpuUsage()
+      const since = (from: NodeJS.CpuUsage, to: NodeJS.CpuUsage) =>
+        (to.user + to.system - from.user - from.system) / inputs.length
+      const bytes = deflated.reduce((sum, { length }) => sum + length, 0)
+      return { size: bytes / KiB / inputs.length, deflate: since(start, between), inflate: since(between, end) }
+    })
+    const of = (key: "size" | "deflate" | "inflate") => median(results.map((each) => each[key]))
+    print(
+      windowBits === undefined ? "none" : `${2 ** windowBits} bytes`,
+      `${(of("size") * 100).toFixed(0)} %`,
+      of("deflate").toFixed(1),
+      of("inflate").toFixed(1)
+    )
   }
 }
 
@@ -250,9 +287,11 @@ const idle = (id: string, mode: typeof modes[number], exchanged: number): Promis
       }
       return sockets
     }
-    // What only the first connections cost is not to be counted.
-    for (const socket of await wave(100)) socket.destroy()
-    await setTimeout(200)
+    // What only the first connections cost, and room for garbage, is not to be counted.
+    for (let i = 0; i < 5; i++) {
+      for (const socket of await wave(100)) socket.destroy()
+      await setTimeout(200)
+    }
     const before = await server.ask("collect", "rss") as unknown as Usage
     const sockets = await wave(count)
     const after = await server.ask("collect", "rss") as unknown as Usage
@@ -289,7 +328,7 @@ const idling = async (): Promise<void> => {
   }
 }
 
-const parts: Record<string, () => Promise<void>> = { compressing, echoing, idling }
+const parts: Record<string, () => Promise<void> | void> = { compressing, takingOver, echoing, idling }
 const wanted = process.argv.slice(2)
 
 process.stdout.write(`${describe()}\n${versions(compared)}\n`)

@@ -122,9 +122,9 @@ export class MessageDeflater {
   private readonly settings: DeflateSettings
   private readonly direction: Direction
   private readonly utf8: Utf8Codec
-  // The end of what was sent compressed; and while a streamed message is, the end of that with it.
-  private window: Uint8Array = empty
-  private streaming: Uint8Array | undefined
+  // The end of what was sent compressed. Without context takeover, there is one only during a streamed message.
+  private window: Window | undefined
+  private isStreaming = false
 
   constructor(settings: DeflateSettings, direction: Direction, utf8: Utf8Codec) {
     this.settings = settings
@@ -142,40 +142,41 @@ export class MessageDeflater {
    * travels as it is. `length` is the payload's in bytes.
    */
   deflate(opcode: Opcode, payload: Message | Prepared, length: number, fin: boolean): Uint8Array | undefined {
-    if (opcode === Opcode.continuation) return this.fragment(this.bytesOf(payload, length), fin)
+    if (opcode === Opcode.continuation) {
+      return this.isStreaming ? this.fragment(this.bytesOf(payload, length), fin) : undefined
+    }
     if (length < this.settings.threshold || length === 0) return undefined
     if (!fin) {
-      this.streaming = this.window
+      this.isStreaming = true
       return this.fragment(this.bytesOf(payload, length), fin)
     }
-    if (isPrepared(payload) && !this.direction.contextTakeover) return smaller(this.shared(payload, length), length)
+    const { contextTakeover } = this.direction
+    if (!contextTakeover && isPrepared(payload)) return smaller(this.shared(payload, length), length)
     const bytes = this.bytesOf(payload, length)
-    const deflated = smaller(this.run(bytes, this.window), length)
+    const deflated = smaller(this.run(bytes), length)
     // What the peer does not inflate is not in its window either (RFC 7692, section 7.2.3.2).
-    if (deflated !== undefined) this.keep(this.window, bytes)
+    if (contextTakeover && deflated !== undefined) this.remember(bytes)
     return deflated
   }
 
   // Each fragment is flushed, and may refer to those before it.
-  private fragment(bytes: Uint8Array, fin: boolean): Uint8Array | undefined {
-    const before = this.streaming
-    if (before === undefined) return undefined
-    const deflated = this.run(bytes, before)
-    if (fin) {
-      this.streaming = undefined
-      this.keep(before, bytes)
-      return deflated
-    }
-    this.streaming = slide(before, bytes, this.direction.windowBits)
-    return concat(deflated, tail)
+  private fragment(bytes: Uint8Array, fin: boolean): Uint8Array {
+    const deflated = this.run(bytes)
+    this.remember(bytes)
+    if (!fin) return concat(deflated, tail)
+    this.isStreaming = false
+    if (!this.direction.contextTakeover) this.window = undefined
+    return deflated
   }
 
-  private keep(before: Uint8Array, bytes: Uint8Array): void {
-    if (this.direction.contextTakeover) this.window = slide(before, bytes, this.direction.windowBits)
+  private remember(bytes: Uint8Array): void {
+    this.window ??= new Window(this.direction.windowBits)
+    this.window.add(bytes)
   }
 
-  private run(bytes: Uint8Array, dictionary: Uint8Array): Uint8Array {
+  private run(bytes: Uint8Array): Uint8Array {
     const { compression, level } = this.settings
+    const dictionary = this.window?.bytes ?? empty
     return compression.deflate(bytes, { level, windowBits: this.direction.windowBits, dictionary })
   }
 
@@ -184,7 +185,7 @@ export class MessageDeflater {
     if (known === undefined) shared.set(prepared, known = new Map())
     const key = this.settings.level * 16 + this.direction.windowBits
     let deflated = known.get(key)
-    if (deflated === undefined) known.set(key, deflated = this.run(this.bytesOf(prepared, length), empty))
+    if (deflated === undefined) known.set(key, deflated = this.run(this.bytesOf(prepared, length)))
     return deflated
   }
 
@@ -208,7 +209,7 @@ export class MessageInflater {
   private readonly compression: Compression
   private readonly direction: Direction
   private readonly maxBytes: number
-  private window: Uint8Array = empty
+  private window: Window | undefined
 
   constructor(compression: Compression, direction: Direction, maxBytes: number) {
     this.compression = compression
@@ -218,11 +219,14 @@ export class MessageInflater {
 
   /** The payload of a compressed message, or why the connection fails; stops at the limit. */
   inflate(payload: Uint8Array): Uint8Array | ProtocolViolation {
-    const { maxBytes, window: dictionary } = this
-    const bytes = this.compression.inflate(payload, { maxBytes, dictionary })
+    const { maxBytes } = this
+    const bytes = this.compression.inflate(payload, { maxBytes, dictionary: this.window?.bytes ?? empty })
     if (bytes === "TooBig") return messageTooBig(maxBytes)
     if (bytes === "Invalid") return invalidDeflate("the compressed payload is not DEFLATE")
-    if (this.direction.contextTakeover) this.window = slide(dictionary, bytes, this.direction.windowBits)
+    if (this.direction.contextTakeover) {
+      this.window ??= new Window(this.direction.windowBits)
+      this.window.add(bytes)
+    }
     return bytes
   }
 }
@@ -230,11 +234,32 @@ export class MessageInflater {
 const smaller = (deflated: Uint8Array, length: number): Uint8Array | undefined =>
   deflated.length < length ? deflated : undefined
 
-// The last bytes of both, as many as the window holds. Never a part of `bytes`, which are others' to change.
-const slide = (before: Uint8Array, bytes: Uint8Array, windowBits: number): Uint8Array => {
-  const size = 2 ** windowBits
-  if (bytes.length >= size) return Uint8Array.from(bytes.subarray(bytes.length - size))
-  return concat(before.subarray(Math.max(0, before.length + bytes.length - size)), bytes)
+// The last bytes of all that was added, copied, as others may change what they gave. Holds no more than there was.
+class Window {
+  private readonly size: number
+  private buffer: Uint8Array = empty
+  private length = 0
+
+  constructor(windowBits: number) {
+    this.size = 2 ** windowBits
+  }
+
+  /** Good until the next call of `add`. */
+  get bytes(): Uint8Array {
+    return this.buffer.subarray(0, this.length)
+  }
+
+  add(bytes: Uint8Array): void {
+    const added = bytes.subarray(Math.max(0, bytes.length - this.size))
+    const kept = Math.min(this.length, this.size - added.length)
+    const before = this.buffer.subarray(this.length - kept, this.length)
+    if (kept + added.length > this.buffer.length) {
+      this.buffer = new Uint8Array(Math.min(this.size, Math.max(kept + added.length, this.buffer.length * 2)))
+    }
+    this.buffer.set(before)
+    this.buffer.set(added, kept)
+    this.length = kept + added.length
+  }
 }
 
 const concat = (left: Uint8Array, right: Uint8Array): Uint8Array => {

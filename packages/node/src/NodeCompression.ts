@@ -75,7 +75,7 @@ const inflateStream = (
       info: true,
       // Zero is not a limit that zlib takes.
       maxOutputLength: Math.max(1, maxBytes),
-      chunkSize: Math.max(1024, Math.min(input.length * 4, maxBytes + 1, 64 * 1024)),
+      chunkSize: Math.max(1024, Math.min(input.length * 8, maxBytes + 1, 64 * 1024)),
       ...(dictionary.length > 0 && { dictionary })
     }) as unknown as { readonly buffer: Buffer; readonly engine: { readonly bytesWritten: number } }
     if (buffer.length > maxBytes) return "TooBig"
