@@ -197,7 +197,7 @@ export interface Connection {
  *
  * | option | default | what it bounds |
  * |---|---|---|
- * | `maxMessageBytes` | 1 MiB | a received message, over all its fragments; more is answered 1009 |
+ * | `maxMessageBytes` | 1 MiB | a received message, over all its fragments and inflated; more is answered 1009 |
  * | `maxFragments` | 1,024 | the fragments of a received message; more is answered 1008 |
  * | `maxControlFramesPerSecond` | 1,000 | Pings, Pongs and Closes received; more is answered 1008 |
  * | `receiveBufferBytes` | 64 KiB | received messages that nobody has pulled, before reading stops |
