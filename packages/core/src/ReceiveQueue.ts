@@ -24,7 +24,7 @@ const weight = (message: Message): number => message.length + messageOverhead
  * @since 0.1.0
  */
 export class ReceiveQueue {
-  private readonly onEmpty: () => void
+  private readonly owner: { readonly onEmpty: () => void }
   private messages: Array<Message> = []
   private held = 0
   private isAccepting = true
@@ -32,8 +32,8 @@ export class ReceiveQueue {
   private readonly consumers: Array<() => void> = []
 
   /** `onEmpty` is called whenever the last buffered message was taken. */
-  constructor(onEmpty: () => void) {
-    this.onEmpty = onEmpty
+  constructor(owner: { readonly onEmpty: () => void }) {
+    this.owner = owner
   }
 
   /** What is buffered, in bytes (a character counts as one), with an overhead for each message. */
@@ -102,7 +102,7 @@ export class ReceiveQueue {
   private next<A>(take: () => A): Pull.Pull<A, ConnectionError> {
     if (this.messages.length === 0) return this.end!
     const taken = take()
-    if (this.messages.length === 0) this.onEmpty()
+    if (this.messages.length === 0) this.owner.onEmpty()
     return Effect.succeed(taken)
   }
 

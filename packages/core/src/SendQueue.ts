@@ -32,7 +32,21 @@ import { QueueFull, SendError } from "./WebSocketError.ts"
 export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { readonly close: 1008 | 1013 }
 
 /**
- * What a queue is made of.
+ * What a queue goes by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SendQueueOptions {
+  readonly utf8: Utf8Codec
+  readonly maskKey: (() => number) | undefined
+  readonly maxQueuedMessages: number
+  readonly maxQueuedBytes: number
+  readonly overflow: Overflow
+}
+
+/**
+ * Whom a queue belongs to.
  *
  * **Details**
  *
@@ -43,14 +57,9 @@ export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { re
  * @category models
  * @since 0.1.0
  */
-export interface SendQueueOptions {
+export interface SendQueueOwner {
   readonly transport: Transport
-  readonly utf8: Utf8Codec
-  readonly maskKey: (() => number) | undefined
-  readonly deflater?: MessageDeflater | undefined
-  readonly maxQueuedMessages: number
-  readonly maxQueuedBytes: number
-  readonly overflow: Overflow
+  readonly deflater: MessageDeflater | undefined
   readonly onOverflowClose: (code: number) => void
   readonly onFlushed: () => void
 }
@@ -85,6 +94,7 @@ const maxWaitingControls = 64
  */
 export class SendQueue {
   private readonly options: SendQueueOptions
+  private readonly owner: SendQueueOwner
   private readonly encoder: FrameEncoder
   // Measuring a text is a pass over it; up to this many bytes, room for the worst case is cheaper.
   private readonly maxUnmeasured: number
@@ -115,11 +125,12 @@ export class SendQueue {
   // Whether the end of the connection prevented something accepted from being sent.
   private hasLost = false
 
-  constructor(options: SendQueueOptions) {
+  constructor(options: SendQueueOptions, owner: SendQueueOwner) {
     this.options = options
+    this.owner = owner
     this.encoder = new FrameEncoder(options)
     // What is to be compressed has to be measured.
-    this.maxUnmeasured = Math.min(4 * 1024, (options.deflater?.threshold ?? Infinity) - 1)
+    this.maxUnmeasured = Math.min(4 * 1024, (owner.deflater?.threshold ?? Infinity) - 1)
   }
 
   /** Messages accepted and not yet handed to the transport. */
@@ -181,7 +192,7 @@ export class SendQueue {
       if (overflow === "suspend" || overflow === "fail") return "Full"
       if (overflow === "drop-newest") return "Dropped"
       if (overflow !== "drop-oldest") {
-        this.options.onOverflowClose(overflow.close)
+        this.owner.onOverflowClose(overflow.close)
         return "NotOpen"
       }
       // What is in flight cannot be dropped; if it leaves no room, nothing else is dropped in vain.
@@ -215,13 +226,13 @@ export class SendQueue {
         this.accept(outgoing)
         if (fin) this.releaseHeld()
       },
-      this.onGivenUp
+      this
     )
   }
 
   /** Fails once nothing more is accepted. */
   get awaitSealed(): Effect.Effect<void, SendError> {
-    return this.sealWaiters.take(() => false, () => {}, () => {})
+    return this.sealWaiters.take(() => false, () => {}, this)
   }
 
   /** Sends a control frame ahead of what waits; suspends while too many control frames wait. */
@@ -229,7 +240,7 @@ export class SendQueue {
     return this.controlSenders.take(
       () => this.controls.length < maxWaitingControls,
       () => this.control(this.controlFrame(opcode, payload)),
-      this.onGivenUp
+      this
     )
   }
 
@@ -295,6 +306,11 @@ export class SendQueue {
     })
   }
 
+  /** Goes on after a sender gave its turn up: those behind may fit where it did not. */
+  onGivenUp(): void {
+    if (!this.flushing) this.serveTurns()
+  }
+
   /** Leaves the flush of what is sent from now on to the caller, who calls `flush` before its turn ends. */
   deferFlush(): void {
     this.scheduled = true
@@ -311,7 +327,7 @@ export class SendQueue {
     this.flushing = false
     if (this.busy || this.bytes > 0) return
     this.settleDrained()
-    if (this.isFlushed) this.options.onFlushed()
+    if (this.isFlushed) this.owner.onFlushed()
   }
 
   private write(): void {
@@ -326,7 +342,7 @@ export class SendQueue {
       if (this.encoder.bytes === 0) return
       const { encodedBytes, encodedMessages } = this
       this.encodedMessages = this.encodedBytes = 0
-      const taken = this.options.transport.write(this.encoder.take())
+      const taken = this.owner.transport.write(this.encoder.take())
       this.encoder.release(taken)
       if (taken) {
         this.messages -= encodedMessages
@@ -404,7 +420,7 @@ export class SendQueue {
     const { fin, length, opcode, payload } = outgoing
     this.encodedMessages += messagesIn(outgoing)
     this.encodedBytes += outgoing.size
-    const { deflater } = this.options
+    const { deflater } = this.owner
     if (deflater !== undefined && opcode < Opcode.close) {
       const deflated = deflater.deflate(opcode, payload, length, fin)
       if (deflated !== undefined) {
@@ -438,11 +454,7 @@ export class SendQueue {
 
   private suspend(message: Message | Prepared): Effect.Effect<void, SendError> {
     const outgoing = this.outgoing(message)
-    return this.senders.take(() => this.fits(outgoing.size), () => this.acceptMessage(outgoing), this.onGivenUp)
-  }
-
-  private readonly onGivenUp = (): void => {
-    if (!this.flushing) this.serveTurns()
+    return this.senders.take(() => this.fits(outgoing.size), () => this.acceptMessage(outgoing), this)
   }
 
   private serveTurns(): boolean {

@@ -271,7 +271,9 @@ describe("demand", () => {
           }
         })
       })
-      handler!.onData(TestPeer.encodeFrames("client", flood.map(TestPeer.text)))
+      const lent = TestPeer.encodeFrames("client", flood.map(TestPeer.text))
+      handler!.onData(lent)
+      lent.fill(0xff)
       handler!.onData(TestPeer.encodeFrames("client", [TestPeer.text("late")]))
       assert.deepStrictEqual(yield* takeAll(connection, 3001), [...flood, "late"])
     }))

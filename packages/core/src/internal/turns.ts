@@ -27,10 +27,14 @@ export class Turns {
   }
 
   /**
-   * Calls `accept` now, or when all before have had their turn and `fits` says so. Interruption gives the turn up, nothing
-   * is accepted, and `onGivenUp` is called, since those behind may fit where this one did not.
+   * Calls `accept` now, or when all before have had their turn and `fits` says so. Interruption gives the turn up: nothing
+   * is accepted, and the owner is told.
    */
-  take(fits: () => boolean, accept: () => void, onGivenUp: () => void): Effect.Effect<void, SendError> {
+  take(
+    fits: () => boolean,
+    accept: () => void,
+    owner: { readonly onGivenUp: () => void }
+  ): Effect.Effect<void, SendError> {
     return Effect.callback((resume) => {
       if (this.isOver) return resume(Effect.fail(notOpen))
       if (this.isEmpty && fits()) {
@@ -44,7 +48,7 @@ export class Turns {
         const at = waiting.indexOf(turn)
         if (at < 0) return
         waiting.splice(at, 1)
-        onGivenUp()
+        owner.onGivenUp()
       })
     })
   }

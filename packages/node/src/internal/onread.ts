@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 
-// All sockets read into one buffer: what is in it is taken out before the next read.
+// All sockets read into one buffer: it is lent to one of them at a time.
 const shared = Buffer.allocUnsafeSlow(64 * 1024)
 
 // A socket that is made with the option `onread` has these. Ours are accepted, or made by `node:http`, which has no such
@@ -21,8 +21,8 @@ const [kBuffer, kBufferCb, kBufferGen] = ["kBuffer", "kBufferCb", "kBufferGen"].
  *
  * **Details**
  *
- * What was read before stays in the stream. Each call gets bytes of its own. `pause`, `resume` and the event `end` work as
- * without it.
+ * What was read before stays in the stream. The bytes are lent for the length of the call. `pause`, `resume` and the event
+ * `end` work as without it.
  */
 export const onRead = (socket: Duplex, callback: (bytes: Buffer) => void): boolean => {
   if (Object.getPrototypeOf(socket) !== Socket.prototype) return false
@@ -34,9 +34,7 @@ export const onRead = (socket: Duplex, callback: (bytes: Buffer) => void): boole
   if (typeof handle?.useUserBuffer !== "function" || internal[kBufferGen] !== null) return false
   internal[kBuffer] = shared
   internal[kBufferCb] = (length: number): boolean => {
-    const bytes = Buffer.allocUnsafe(length)
-    shared.copy(bytes, 0, 0, length)
-    callback(bytes)
+    callback(shared.subarray(0, length))
     return true
   }
   handle.useUserBuffer(shared)
