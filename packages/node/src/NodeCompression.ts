@@ -4,9 +4,9 @@
  * @since 0.1.0
  */
 import type { Compression } from "@effect-ws/core/Compression"
-import { constants, deflateRawSync, inflateRawSync } from "node:zlib"
+import { constants } from "node:buffer"
+import { constants as zlib, deflateRawSync, inflateRawSync } from "node:zlib"
 
-const { Z_SYNC_FLUSH } = constants
 const tailLength = 4
 // The end of a message that RFC 7692, section 7.2.1, leaves out, and a final block behind it: zlib then tells a message that
 // is not complete from one that is.
@@ -39,7 +39,7 @@ export const compression: Compression = {
       windowBits: Math.max(9, Math.min(windowBits, needed)),
       memLevel: Math.max(1, Math.min(8, needed - 7)),
       chunkSize: Math.max(256, Math.min(bytes.length, 64 * 1024)),
-      finishFlush: Z_SYNC_FLUSH,
+      finishFlush: zlib.Z_SYNC_FLUSH,
       ...(dictionary.length > 0 && { dictionary })
     })
     return deflated.subarray(0, -tailLength)
@@ -73,8 +73,8 @@ const inflateStream = (
     // With `info`, there is more than the types tell.
     const { buffer, engine } = inflateRawSync(input, {
       info: true,
-      // Zero is not a limit that zlib takes.
-      maxOutputLength: Math.max(1, maxBytes),
+      // Zero is not a limit that zlib takes, nor is one that no array reaches.
+      maxOutputLength: Math.max(1, Math.min(maxBytes, constants.MAX_LENGTH)),
       chunkSize: Math.max(1024, Math.min(input.length * 8, maxBytes + 1, 64 * 1024)),
       ...(dictionary.length > 0 && { dictionary })
     }) as unknown as { readonly buffer: Buffer; readonly engine: { readonly bytesWritten: number } }

@@ -109,6 +109,7 @@ describe("inflate", () => {
     for (const input of [source, new Uint8Array(maxBytes), periodic(251, 70_000), none]) {
       const deflated = deflate(input, usual)
       assert.deepStrictEqual(take(deflated, none, input.length), input)
+      assert.deepStrictEqual(take(deflated, none, Infinity), input)
       for (const limit of [0, 1, input.length - 1]) {
         if (limit >= 0 && limit < input.length) assert.strictEqual(take(deflated, none, limit), "TooBig")
       }
