@@ -98,6 +98,11 @@ describe("a server answers an offer", () => {
     "*; unknown, *; s_bits=7"
   ]
 
+  it("§5.1: takes the first that it can keep of however many", () => {
+    const offers = [...Array.from({ length: 10_000 }, () => "*; unknown"), "*; s_bits=9", "*"]
+    assertAnswer(offers.join(", "), takeover, "*; s_bits=9", "takeover 9, takeover 15")
+  })
+
   it.each(declined)("§7.1: %s is declined", (offers) => assertAnswer(offers, takeover, undefined))
 })
 
