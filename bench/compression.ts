@@ -4,7 +4,7 @@
  *     npx node --expose-gc bench/compression.ts
  *     npx node --expose-gc bench/compression.ts idling
  *
- * Unlike in `main.ts`, nothing is pinned to a core, since `ws` compresses in other threads.
+ * An echo server has one core, where there is `taskset`: what the threads of `ws` bring on more of them, the strategies tell.
  */
 import { Compression } from "@effect-ws/core"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
@@ -14,7 +14,7 @@ import { setTimeout } from "node:timers/promises"
 import { promisify } from "node:util"
 import * as Zlib from "node:zlib"
 import type { Settings, Usage } from "./control.ts"
-import { describe } from "./machine.ts"
+import { cores, describe } from "./machine.ts"
 import { commandOf, peers, versions } from "./peers.ts"
 import { Process } from "./processes.ts"
 
@@ -199,13 +199,15 @@ const counter = (onFrame: () => void) => {
   }
 }
 
+const core = cores()?.tested
+
 const withServer = async <A>(
   id: string,
   settings: Settings,
   use: (port: number, server: Process) => Promise<A>
 ): Promise<A> => {
   const peer = compared.find((each) => each.id === id)!
-  const server = new Process(commandOf(peer, peer.server!, settings), undefined)
+  const server = new Process(commandOf(peer, peer.server!, settings), core)
   try {
     const { port } = await server.next("port")
     return await use(port as number, server)
