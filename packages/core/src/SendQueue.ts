@@ -186,7 +186,7 @@ export class SendQueue {
   /** Accepts a message without an effect, or tells why not: "Full" under the policies "suspend" and "fail". */
   sendUnsafe(message: Message | Prepared, overflow: Overflow): "Accepted" | "Dropped" | "Full" | "NotOpen" {
     if (this.phase !== "Accepting") return "NotOpen"
-    if (typeof message === "string" && this.sendShortText(message)) return "Accepted"
+    if (typeof message === "string" ? this.sendShortText(message) : this.sendPrepared(message)) return "Accepted"
     const outgoing = this.outgoing(message)
     if (!this.senders.isEmpty || !this.hasRoom(outgoing.size)) {
       if (overflow === "suspend" || overflow === "fail") return "Full"
@@ -363,18 +363,35 @@ export class SendQueue {
     queueMicrotask(() => this.flush())
   }
 
-  // Nothing waits, and there is room for the text however long its encoding is: it is encoded without being measured.
+  // Whether a message would be encoded at once.
+  private get isDirect(): boolean {
+    return !this.busy && this.queue.length === 0 && this.held === undefined && this.senders.isEmpty
+  }
+
+  // There is room for the text however long its encoding is: it is encoded without being measured.
   private sendShortText(text: string): boolean {
-    if (this.busy || this.queue.length > 0 || this.held !== undefined || !this.senders.isEmpty) return false
     const longest = text.length * 3
-    if (longest > this.maxUnmeasured || !this.fits(this.encoder.frameLength(longest))) return false
-    const size = this.encoder.shortText(text)
+    if (!this.isDirect || longest > this.maxUnmeasured || !this.fits(this.encoder.frameLength(longest))) return false
+    this.sent(this.encoder.shortText(text))
+    return true
+  }
+
+  // There is nothing to do but to pass the frame on.
+  private sendPrepared(message: Uint8Array | Prepared): boolean {
+    if (!isPrepared(message) || this.options.maskKey !== undefined || this.owner.deflater !== undefined) return false
+    const size = message.frame.length
+    if (!this.isDirect || !this.fits(size)) return false
+    this.encoder.encoded(message.frame)
+    this.sent(size)
+    return true
+  }
+
+  private sent(size: number): void {
     this.messages++
     this.bytes += size
     this.encodedMessages++
     this.encodedBytes += size
     this.schedule()
-    return true
   }
 
   private outgoing(payload: Message | Prepared): Outgoing {

@@ -55,10 +55,9 @@ export class Turns {
 
   /** Serves all that fit, in order; tells whether there was one. */
   serve(): boolean {
-    const { waiting } = this
     let served = false
-    while (waiting !== undefined && waiting.length > 0 && waiting[0]!.fits()) {
-      const turn = waiting.shift()!
+    for (let turn = this.waiting?.[0]; turn?.fits(); turn = this.waiting?.[0]) {
+      this.waiting!.shift()
       turn.accept()
       turn.resume(Effect.void)
       served = true

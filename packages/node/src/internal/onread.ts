@@ -21,10 +21,10 @@ const [kBuffer, kBufferCb, kBufferGen] = ["kBuffer", "kBufferCb", "kBufferGen"].
  *
  * **Details**
  *
- * What was read before stays in the stream. The bytes are lent for the length of the call. `pause`, `resume` and the event
- * `end` work as without it.
+ * What was read before stays in the stream. The bytes are lent for the length of the call, whose `this` is the socket.
+ * `pause`, `resume` and the event `end` work as without it.
  */
-export const onRead = (socket: Duplex, callback: (bytes: Buffer) => void): boolean => {
+export const onRead = <S extends Duplex>(socket: S, callback: (this: S, bytes: Buffer) => void): boolean => {
   if (Object.getPrototypeOf(socket) !== Socket.prototype) return false
   if (kBuffer === undefined || kBufferCb === undefined || kBufferGen === undefined) return false
   const internal = socket as unknown as Record<symbol, unknown> & {
@@ -32,11 +32,16 @@ export const onRead = (socket: Duplex, callback: (bytes: Buffer) => void): boole
   }
   const handle = internal._handle
   if (typeof handle?.useUserBuffer !== "function" || internal[kBufferGen] !== null) return false
+  internal[kCallback] = callback
   internal[kBuffer] = shared
-  internal[kBufferCb] = (length: number): boolean => {
-    callback(shared.subarray(0, length))
-    return true
-  }
+  internal[kBufferCb] = deliver
   handle.useUserBuffer(shared)
+  return true
+}
+
+const kCallback = Symbol("onRead")
+
+function deliver(this: Duplex & { [kCallback]: (bytes: Buffer) => void }, length: number): boolean {
+  this[kCallback](shared.subarray(0, length))
   return true
 }
