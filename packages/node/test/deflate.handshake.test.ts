@@ -149,6 +149,7 @@ describe("a platform without compression", () => {
         rawHeaders: [],
         peerAddress: undefined,
         localAddress: undefined,
+        tls: undefined,
         accept: (headers) => {
           Deferred.doneUnsafe(accepted, Effect.succeed(headers["sec-websocket-extensions"]))
           return transport

@@ -5,7 +5,8 @@ import { Effect } from "effect"
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
-import { handOver, start } from "./fixture.ts"
+import { certificates } from "./certificates.ts"
+import { handOver, start, withTlsClient } from "./fixture.ts"
 import { frameMatrix, type FramePeer, matrix, type Open } from "./foreignPeer.ts"
 
 const interpreter = "/usr/bin/python3"
@@ -91,6 +92,15 @@ const openClient = Effect.fnUntraced(function*(deflate: Deflate, { offered, spok
   return { peer: peerOf(name, subprotocol), connection: yield* accept }
 })
 
+const secureClient: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+  const { authority, server: tls } = yield* certificates
+  const { accept, serving } = yield* handOver({ subprotocols: spoken })
+  const { url } = yield* start(serving, { tls })
+  const name = yield* named
+  const { subprotocol } = yield* python.call({ do: "connect", name, url, offered, authority: authority.cert })
+  return { peer: peerOf(name, subprotocol), connection: yield* accept }
+})
+
 const openServer = Effect.fnUntraced(function*(deflate: Deflate, { offered, spoken }: Subprotocols) {
   const name = yield* named
   const { port } = yield* python.call({ do: "listen", name, spoken })
@@ -98,6 +108,17 @@ const openServer = Effect.fnUntraced(function*(deflate: Deflate, { offered, spok
   const { subprotocol } = yield* python.call({ do: "accept", name })
   return { peer: peerOf(name, subprotocol), connection }
 }, Effect.provide(NodeWebSocketClient.layer))
+
+const secureServer: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+  const { authority, server: certificate } = yield* certificates
+  const name = yield* named
+  const { port } = yield* python.call({ do: "listen", name, spoken, certificate })
+  const connection = yield* WebSocketClient.connect(`wss://127.0.0.1:${port}`, { subprotocols: offered }).pipe(
+    withTlsClient({ ca: authority.cert })
+  )
+  const { subprotocol } = yield* python.call({ do: "accept", name })
+  return { peer: peerOf(name, subprotocol), connection }
+})
 
 const client = (deflate: Deflate): Open<FramePeer> => (subprotocols) => openClient(deflate, subprotocols)
 const server = (deflate: Deflate): Open<FramePeer> => (subprotocols) => openServer(deflate, subprotocols)
@@ -126,6 +147,11 @@ for (const [mode, deflate] of Object.entries(modes)) {
   matrix(`Python's websockets as server${mode}`, server(deflate), { skip })
   frameMatrix(`Python's websockets as server${mode}`, server(deflate), { skip })
 }
+
+matrix("Python's websockets as client, over TLS", secureClient, { skip })
+frameMatrix("Python's websockets as client, over TLS", secureClient, { skip })
+matrix("Python's websockets as server, over TLS", secureServer, { skip })
+frameMatrix("Python's websockets as server, over TLS", secureServer, { skip })
 
 describe.skipIf(skip)("permessage-deflate with Python's websockets", () => {
   it.live("is agreed on, in both roles", () =>

@@ -1,10 +1,12 @@
-import { type Compression, HandshakeRequest, type Message, WebSocketClient } from "@effect-ws/core"
+import { type Compression, type Connection, HandshakeRequest, type Message, WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as Https from "node:https"
 import type * as Net from "node:net"
 import * as Ws from "ws"
-import { handOver, start } from "./fixture.ts"
+import { certificates } from "./certificates.ts"
+import { handOver, start, withTlsClient } from "./fixture.ts"
 import { frameMatrix, type FramePeer, matrix, type Open, standardPeer } from "./foreignPeer.ts"
 
 type Names = ReadonlyArray<string>
@@ -41,7 +43,10 @@ interface Compressing {
 const openClient = Effect.fnUntraced(function*({ ours, theirs }: Compressing, offered: Names, spoken: Names) {
   const { accept, serving } = yield* handOver({ subprotocols: spoken })
   const { url } = yield* start(serving, { deflate: ours })
-  const socket = yield* connect(url, offered, theirs && { perMessageDeflate: theirs })
+  return yield* join(yield* connect(url, offered, theirs && { perMessageDeflate: theirs }), accept)
+})
+
+const join = Effect.fnUntraced(function*(socket: Ws.WebSocket, accept: Effect.Effect<Connection.Connection>) {
   const peer = framePeer(socket)
   const travelled = yield* Effect.callback<Net.Socket>((resume) => {
     let net: Net.Socket
@@ -55,6 +60,13 @@ const openClient = Effect.fnUntraced(function*({ ours, theirs }: Compressing, of
 
 const client = (compressing: Compressing = {}): Open<FramePeer> => ({ offered, spoken }) =>
   openClient(compressing, offered, spoken)
+
+const secureClient: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+  const { authority, server: tls } = yield* certificates
+  const { accept, serving } = yield* handOver({ subprotocols: spoken })
+  const { url } = yield* start(serving, { tls })
+  return yield* join(yield* connect(url, offered, { ca: authority.cert }), accept)
+})
 
 const listen = (options: Ws.ServerOptions) =>
   Effect.acquireRelease(
@@ -71,19 +83,44 @@ const listen = (options: Ws.ServerOptions) =>
 
 const urlOf = (server: Ws.WebSocketServer) => `ws://127.0.0.1:${(server.address() as Net.AddressInfo).port}`
 
+const chooseFrom = (spoken: ReadonlyArray<string>) => (protocols: Set<string>) =>
+  spoken.find((protocol) => protocols.has(protocol)) ?? false
+
 const openServer = Effect.fnUntraced(function*({ ours, theirs }: Compressing, offered: Names, spoken: Names) {
-  const listening = yield* listen({
-    handleProtocols: (protocols) => spoken.find((protocol) => protocols.has(protocol)) ?? false,
-    perMessageDeflate: theirs ?? false
-  })
+  const listening = yield* listen({ handleProtocols: chooseFrom(spoken), perMessageDeflate: theirs ?? false })
+  return yield* meet(listening, urlOf(listening), { subprotocols: offered, deflate: ours })
+}, Effect.provide(NodeWebSocketClient.layer))
+
+const meet = Effect.fnUntraced(function*(
+  listening: Ws.WebSocketServer,
+  url: string,
+  options: WebSocketClient.ConnectOptions
+) {
   let accepted: { readonly peer: FramePeer; readonly travelled: Net.Socket } | undefined
   listening.on("connection", (socket, { socket: travelled }) => {
     accepted = { peer: framePeer(socket), travelled }
   })
-  const connection = yield* WebSocketClient.connect(urlOf(listening), { subprotocols: offered, deflate: ours })
+  const connection = yield* WebSocketClient.connect(url, options)
   if (accepted === undefined) return yield* Effect.die(new Error("the server has no connection"))
   return { ...accepted, connection }
-}, Effect.provide(NodeWebSocketClient.layer))
+})
+
+const secureServer: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+  const { authority, server: tls } = yield* certificates
+  const https = Https.createServer({ ...tls })
+  const listening = new Ws.WebSocketServer({ server: https, handleProtocols: chooseFrom(spoken) })
+  yield* Effect.acquireRelease(
+    Effect.callback<void>((resume) => void https.listen(0, "127.0.0.1", () => resume(Effect.void))),
+    () =>
+      Effect.callback<void>((resume) => {
+        for (const socket of listening.clients) socket.terminate()
+        https.close(() => resume(Effect.void))
+      })
+  )
+  return yield* meet(listening, urlOf(listening).replace("ws:", "wss:"), { subprotocols: offered }).pipe(
+    withTlsClient({ ca: authority.cert })
+  )
+})
 
 const server = (compressing: Compressing = {}): Open<FramePeer> => ({ offered, spoken }) =>
   openServer(compressing, offered, spoken)
@@ -92,6 +129,10 @@ matrix("ws as client", client())
 frameMatrix("ws as client", client())
 matrix("ws as server", server())
 frameMatrix("ws as server", server())
+matrix("ws as client, over TLS", secureClient)
+frameMatrix("ws as client, over TLS", secureClient)
+matrix("ws as server, over TLS", secureServer)
+frameMatrix("ws as server, over TLS", secureServer)
 
 const takeover = {
   threshold: 0,
