@@ -16,6 +16,7 @@ export interface Settings {
   readonly maxMessageBytes?: number
   readonly maxQueuedMessages?: number
   readonly maxQueuedBytes?: number
+  readonly deflate?: "no context takeover" | "context takeover"
   readonly port?: number
   readonly connections?: number
 }

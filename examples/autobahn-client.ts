@@ -2,18 +2,27 @@
  * The client that the Autobahn conformance suite tests: it lets a fuzzing server run all its cases against it.
  *
  *     npx node examples/autobahn-client.ts ws://127.0.0.1:9001
+ *     npx node examples/autobahn-client.ts ws://127.0.0.1:9001 --deflate
  *
  * The server is `wstest -m fuzzingserver`. It decides what happens in a case, and judges it; the client echoes until the
  * end, and prints how each case ended. That many end with a protocol error is the point of the suite. In the end, the
- * server writes its reports.
+ * server writes its reports. With `--deflate`, it offers to compress messages, and the server decides how.
  */
-import { WebSocketClient } from "@effect-ws/core"
+import { type Compression, WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Array, Console, Duration, Effect, Record, Schema, Stream } from "effect"
-import { Argument, Command } from "effect/cli"
+import { Argument, Command, Flag } from "effect/cli"
 
 const agent = "effect-ws"
+
+// Everything that a server may ask for: by default there is no context takeover, and small messages are not compressed.
+const contextTakeover = true
+const everything: Compression.DeflateOptions = {
+  threshold: 0,
+  sending: { contextTakeover },
+  receiving: { contextTakeover }
+}
 
 const options: WebSocketClient.ConnectOptions = {
   maxMessageBytes: 16 * 1024 * 1024,
@@ -29,8 +38,9 @@ const getCaseCount = Effect.fn("getCaseCount")(function*(server: URL) {
   return yield* Schema.decodeUnknownEffect(Schema.FiniteFromString)(yield* connection.receive)
 }, Effect.scoped)
 
-const runCase = Effect.fn("runCase")(function*(server: URL, number: number) {
-  const connection = yield* WebSocketClient.connect(new URL(`/runCase?case=${number}&agent=${agent}`, server), options)
+const runCase = Effect.fn("runCase")(function*(server: URL, number: number, deflate: boolean) {
+  const url = new URL(`/runCase?case=${number}&agent=${agent}`, server)
+  const connection = yield* WebSocketClient.connect(url, { ...options, deflate: deflate && everything })
   yield* Stream.runForEach(connection.messages, (message) => connection.send(message)).pipe(
     // However the case ends, `closed` tells it.
     Effect.ignore
@@ -43,11 +53,11 @@ const updateReports = Effect.fn("updateReports")(function*(server: URL) {
   yield* connection.closed
 }, Effect.scoped)
 
-const runAll = Effect.fn("runAll")(function*(server: URL) {
+const runAll = Effect.fn("runAll")(function*(server: URL, deflate: boolean) {
   const count = yield* getCaseCount(server)
   const [duration, codes] = yield* Effect.timed(
     Effect.forEach(Array.range(1, count), (number) =>
-      runCase(server, number).pipe(
+      runCase(server, number, deflate).pipe(
         Effect.tap(({ code, reason }) => Console.log(`case ${number} of ${count} ended with ${code} ${reason}`)),
         Effect.map(({ code }) => String(code))
       ))
@@ -59,7 +69,9 @@ const runAll = Effect.fn("runAll")(function*(server: URL) {
 
 const server = Argument.String("server").pipe(Argument.withSchema(Schema.URLFromString))
 
-Command.make("autobahn-client", { server }, ({ server }) => runAll(server)).pipe(
+const deflate = Flag.Boolean("deflate").pipe(Flag.withDefault(false))
+
+Command.make("autobahn-client", { deflate, server }, ({ deflate, server }) => runAll(server, deflate)).pipe(
   Command.run({ version: "0.0.0" }),
   Effect.provide([NodeServices.layer, NodeWebSocketClient.layer]),
   NodeRuntime.runMain

@@ -29,6 +29,8 @@ const handlers = {
   batch: settings.broadcast ? publishBatches : echoBatches
 }
 
+const contextTakeover = settings.deflate === "context takeover"
+
 const Announcement = Layer.effectDiscard(Effect.gen(function*() {
   const { address } = yield* WebSocketServer.WebSocketServer
   if (address._tag === "Tcp") announce(address.port)
@@ -40,6 +42,7 @@ Layer.mergeAll(WebSocketServer.serve(handlers[settings.level ?? "stream"]), Anno
     maxMessageBytes: settings.maxMessageBytes,
     maxQueuedMessages: settings.maxQueuedMessages,
     maxQueuedBytes: settings.maxQueuedBytes,
+    deflate: settings.deflate && { sending: { contextTakeover }, receiving: { contextTakeover } },
     heartbeat: settings.heartbeatMillis === undefined
       ? undefined
       : { interval: settings.heartbeatMillis, timeout: "20 seconds" }

@@ -3,11 +3,13 @@ import type { AddressInfo } from "node:net"
 import { WebSocket, WebSocketServer } from "ws"
 import { announce, settings } from "../control.ts"
 
-const { broadcast, heartbeatMillis, maxMessageBytes } = settings
+const { broadcast, deflate, heartbeatMillis, maxMessageBytes } = settings
+const noTakeover = { serverNoContextTakeover: true, clientNoContextTakeover: true }
 
 const server = new WebSocketServer({
   port: 0,
   host: "127.0.0.1",
+  perMessageDeflate: deflate !== undefined && (deflate === "context takeover" || noTakeover),
   ...(maxMessageBytes === undefined ? {} : { maxPayload: maxMessageBytes })
 })
 

@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Attachment } from "./Attachment.ts"
 import type { CloseEvent } from "./CloseEvent.ts"
+import type { NegotiatedDeflate } from "./Compression.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
 import { ConnectionImpl } from "./internal/connection.ts"
 import type { Message, Prepared } from "./Message.ts"
@@ -196,7 +197,7 @@ export interface Connection {
  *
  * | option | default | what it bounds |
  * |---|---|---|
- * | `maxMessageBytes` | 1 MiB | a received message, over all its fragments; more is answered 1009 |
+ * | `maxMessageBytes` | 1 MiB | a received message, over all its fragments and inflated; more is answered 1009 |
  * | `maxFragments` | 1,024 | the fragments of a received message; more is answered 1008 |
  * | `maxControlFramesPerSecond` | 1,000 | Pings, Pongs and Closes received; more is answered 1008 |
  * | `receiveBufferBytes` | 64 KiB | received messages that nobody has pulled, before reading stops |
@@ -226,7 +227,7 @@ export interface ConnectionOptions {
  *
  * `maskKey` makes the masking keys of a client, from strong randomness (see `protocol/Mask`); having it makes the
  * connection a client's. `utf8` is the platform's text codec; the portable one by default. Without a `heartbeat`, a silent
- * peer is not noticed.
+ * peer is not noticed. `deflate` is there if the handshake agreed on permessage-deflate.
  *
  * @category models
  * @since 0.1.0
@@ -236,6 +237,7 @@ export interface MakeOptions extends ConnectionOptions {
   readonly maskKey?: (() => number) | undefined
   readonly utf8?: Utf8.Utf8Codec | undefined
   readonly heartbeat?: Heartbeat | undefined
+  readonly deflate?: NegotiatedDeflate | undefined
 }
 
 /**
@@ -274,6 +276,7 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
             maskKey: options.maskKey,
             utf8: options.utf8 ?? Utf8.portable,
             heartbeat: options.heartbeat,
+            deflate: options.deflate,
             limits: {
               maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
               maxFragments: options.maxFragments ?? 1024,

@@ -5,9 +5,10 @@
  */
 import * as Effect from "effect/Effect"
 import * as MutableList from "effect/MutableList"
+import type { MessageDeflater } from "./Compression.ts"
 import { notOpen, Turns } from "./internal/turns.ts"
 import { isPrepared, type Message, type Prepared } from "./Message.ts"
-import { Opcode } from "./protocol/Frame.ts"
+import { Opcode, rsv1 } from "./protocol/Frame.ts"
 import { FrameEncoder } from "./protocol/FrameEncoder.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Transport } from "./Transport.ts"
@@ -49,6 +50,7 @@ export interface SendQueueOptions {
  *
  * **Details**
  *
+ * With a `deflater`, messages are compressed when they are encoded: what waits is accounted for as it is.
  * `onOverflowClose` is called when the policy `{ close }` applies; `onFlushed` once the Close frame and all before it have
  * left.
  *
@@ -57,6 +59,7 @@ export interface SendQueueOptions {
  */
 export interface SendQueueOwner {
   readonly transport: Transport
+  readonly deflater: MessageDeflater | undefined
   readonly onOverflowClose: (code: number) => void
   readonly onFlushed: () => void
 }
@@ -74,8 +77,6 @@ interface Outgoing {
 const flushThreshold = 64 * 1024
 // Control frames wait beside the queue, so they have a bound of their own.
 const maxWaitingControls = 64
-// Measuring a text is a pass over it; up to this many bytes, room for the worst case is cheaper.
-const maxUnmeasured = 4 * 1024
 
 /**
  * Encodes accepted messages into one buffer that is written once per turn of the event loop, and holds frames back while
@@ -95,6 +96,8 @@ export class SendQueue {
   private readonly options: SendQueueOptions
   private readonly owner: SendQueueOwner
   private readonly encoder: FrameEncoder
+  // Measuring a text is a pass over it; up to this many bytes, room for the worst case is cheaper.
+  private readonly maxUnmeasured: number
   private phase: "Accepting" | "Sealed" | "Ended" = "Accepting"
   private busy = false
   private flushing = false
@@ -126,6 +129,8 @@ export class SendQueue {
     this.options = options
     this.owner = owner
     this.encoder = new FrameEncoder(options)
+    // What is to be compressed has to be measured.
+    this.maxUnmeasured = Math.min(4 * 1024, (owner.deflater?.threshold ?? Infinity) - 1)
   }
 
   /** Messages accepted and not yet handed to the transport. */
@@ -366,14 +371,14 @@ export class SendQueue {
   // There is room for the text however long its encoding is: it is encoded without being measured.
   private sendShortText(text: string): boolean {
     const longest = text.length * 3
-    if (!this.isDirect || longest > maxUnmeasured || !this.fits(this.encoder.frameLength(longest))) return false
+    if (!this.isDirect || longest > this.maxUnmeasured || !this.fits(this.encoder.frameLength(longest))) return false
     this.sent(this.encoder.shortText(text))
     return true
   }
 
   // There is nothing to do but to pass the frame on.
   private sendPrepared(message: Uint8Array | Prepared): boolean {
-    if (!isPrepared(message) || this.options.maskKey !== undefined) return false
+    if (!isPrepared(message) || this.options.maskKey !== undefined || this.owner.deflater !== undefined) return false
     const size = message.frame.length
     if (!this.isDirect || !this.fits(size)) return false
     this.encoder.encoded(message.frame)
@@ -432,6 +437,13 @@ export class SendQueue {
     const { fin, length, opcode, payload } = outgoing
     this.encodedMessages += messagesIn(outgoing)
     this.encodedBytes += outgoing.size
+    const { deflater } = this.owner
+    if (deflater !== undefined && opcode < Opcode.close) {
+      const deflated = deflater.deflate(opcode, payload, length, fin)
+      if (deflated !== undefined) {
+        return this.encoder.frame(opcode, deflated, fin, opcode === Opcode.continuation ? 0 : rsv1)
+      }
+    }
     if (typeof payload === "string") {
       this.encoder.text(payload, length)
     } else if (!isPrepared(payload)) {

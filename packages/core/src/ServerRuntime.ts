@@ -7,12 +7,15 @@ import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Message from "./Message.ts"
+import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
+import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import { unixUrl } from "./protocol/WebSocketUrl.ts"
 import type { TlsState } from "./TlsState.ts"
@@ -31,6 +34,7 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  * | `handshakeTimeout` | 10 seconds | each of: the TLS handshake, a request's head (after it, 408), the hook (503) |
  * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
  * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
+ * | `deflate` | `false` | whether, and how, to compress messages if the client offers it (RFC 7692) |
  *
  * @category models
  * @since 0.1.0
@@ -40,6 +44,7 @@ export interface ServerOptions extends Connection.ConnectionOptions {
   readonly handshakeTimeout?: Duration.Input | undefined
   readonly maxHeaders?: number | undefined
   readonly heartbeat?: Heartbeat.Options | false | undefined
+  readonly deflate?: boolean | Compression.DeflateOptions | undefined
 }
 
 /**
@@ -113,7 +118,8 @@ export interface Upgrades {
 }
 
 /**
- * What a platform brings to answer upgrade requests.
+ * What a platform brings to answer upgrade requests. Without
+ * `compression`, none is negotiated.
  *
  * @category models
  * @since 0.1.0
@@ -121,6 +127,7 @@ export interface Upgrades {
 export interface Platform {
   readonly sha1: Handshake.Sha1
   readonly utf8?: Utf8Codec | undefined
+  readonly compression?: Compression.Compression | undefined
 }
 
 /**
@@ -175,6 +182,7 @@ export const makeUpgrades: (
   const heartbeat = options.heartbeat === false
     ? undefined
     : yield* Heartbeat.make(options.heartbeat)
+  const settings = Compression.settle(options.compression, options.deflate)
   const connections = new Set<Connection.Connection>()
 
   const upgrade: Upgrades["upgrade"] = (upgrade, find) => {
@@ -191,7 +199,7 @@ export const makeUpgrades: (
     }
     const route = find(request.path)
     if ("status" in route) return upgrade.reject(route)
-    route.run(attempt(upgrade, route, request, checked.key))
+    route.run(attempt(upgrade, route, request, checked))
   }
 
   // From a request to its answer. Whatever goes wrong, the socket is answered or dropped.
@@ -199,11 +207,11 @@ export const makeUpgrades: (
     upgrade: Upgrade,
     route: Route,
     request: HandshakeRequest.HandshakeRequest,
-    key: string
+    checked: Handshake.AcceptedRequest
   ): Effect.Effect<void> =>
     decide(route, request).pipe(
       Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
-      Effect.map((accepted) => accept(upgrade, route, request, key, accepted)),
+      Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
       Effect.matchCauseEffect({
         onSuccess: (life) => Effect.sync(() => route.run(life)),
         onFailure: (cause) => refuse(upgrade, cause)
@@ -249,18 +257,27 @@ export const makeUpgrades: (
     upgrade: Upgrade,
     route: Route,
     request: HandshakeRequest.HandshakeRequest,
-    key: string,
+    checked: Handshake.AcceptedRequest,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<void> => {
     const { data, subprotocol } = accepted
-    const headers = Handshake.responseHeaders({ key, sha1: options.sha1, subprotocol, headers: accepted.headers })
+    const deflate = settings && PerMessageDeflate.accept(checked.extensions, settings.wanted)
+    const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
+    const headers = Handshake.responseHeaders({
+      key: checked.key,
+      sha1: options.sha1,
+      subprotocol,
+      extensions,
+      headers: accepted.headers
+    })
     const handshake: Connection.HandshakeResult = {
       subprotocol,
-      extensions: [],
+      extensions,
       request: { url: request.url, headers: request.headers },
       response: { status: 101, headers: Handshake.joinHeaders(headers) }
     }
-    return live(upgrade.accept(headers), handshake, route.handler, data)
+    const agreed = settings && deflate && { settings, agreed: deflate.agreed }
+    return live(upgrade.accept(headers), handshake, agreed, route.handler, data)
   }
 
   // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
@@ -268,12 +285,13 @@ export const makeUpgrades: (
   const live = (
     transport: Transport,
     handshake: Connection.HandshakeResult,
+    deflate: Compression.NegotiatedDeflate | undefined,
     handler: Route["handler"],
     data: unknown
   ): Effect.Effect<void> => {
     let connection: Connection.Connection | undefined
     return Effect.uninterruptibleMask((restore) =>
-      Connection.make(transport, { ...options, heartbeat, handshake }).pipe(
+      Connection.make(transport, { ...options, heartbeat, handshake, deflate }).pipe(
         Effect.flatMap((made) => {
           connection = made
           connections.add(made)

@@ -7,10 +7,12 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
+import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import { parseUrl, type WebSocketUrl } from "./protocol/WebSocketUrl.ts"
 import type { Transport } from "./Transport.ts"
@@ -40,6 +42,7 @@ export class WebSocketClient extends Context.Service<WebSocketClient, {
  * | `subprotocols` | none | what to offer, best first; a server that chooses none is refused |
  * | `connectTimeout` | 10 seconds | name lookup, connecting, TLS and the handshake together |
  * | `heartbeat` | 20 s and 20 s | when a silent server is pinged and dropped; `false` turns it off |
+ * | `deflate` | `false` | whether, and how, to offer compression of messages (RFC 7692) |
  *
  * @category models
  * @since 0.1.0
@@ -49,6 +52,7 @@ export interface ConnectOptions extends Connection.ConnectionOptions {
   readonly subprotocols?: ReadonlyArray<string> | undefined
   readonly connectTimeout?: Duration.Input | undefined
   readonly heartbeat?: Heartbeat.Options | false | undefined
+  readonly deflate?: boolean | Compression.DeflateOptions | undefined
 }
 
 /**
@@ -112,6 +116,7 @@ export interface Opened {
  * - `open` sends the request over a new socket and waits for a 101; any other response, or a failure, is a reason. When it
  *   is interrupted or fails, it leaves no socket.
  * - `randomFill` fills an array with cryptographically strong random bytes (RFC 6455, sections 4.1 and 5.3).
+ * - Without `compression`, none is offered.
  *
  * @category models
  * @since 0.1.0
@@ -121,6 +126,7 @@ export interface Platform {
   readonly randomFill: (bytes: Uint8Array) => void
   readonly sha1: Handshake.Sha1
   readonly utf8?: Utf8Codec | undefined
+  readonly compression?: Compression.Compression | undefined
 }
 
 /**
@@ -150,7 +156,15 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const nonce = new Uint8Array(16)
       platform.randomFill(nonce)
       const key = Handshake.encodeKey(nonce)
-      const headers = Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, headers: options.headers })
+      const settings = Compression.settle(platform.compression, options.deflate)
+      const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
+      const headers = Handshake.requestHeaders({
+        key,
+        host: url.hostHeader,
+        subprotocols,
+        extensions,
+        headers: options.headers
+      })
       const opened = yield* restore(
         platform.open({ url, headers }).pipe(
           Effect.timeoutOrElse({
@@ -160,17 +174,28 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         )
       )
       const response = { status: 101, headers: opened.headers }
-      const checked = checkResponse(response, { key, sha1: platform.sha1, subprotocols, extensions: [] })
+      const checked = checkResponse(response, {
+        key,
+        sha1: platform.sha1,
+        subprotocols,
+        extensions: extensions.map(({ name }) => name)
+      })
       if (checked._tag === "HandshakeFailure") {
         opened.transport.destroy()
         const { detail, section } = checked
         return yield* new BadUpgrade({ detail, section })
+      }
+      const agreed = settings && PerMessageDeflate.agree(checked.extensions, settings.wanted)
+      if (agreed !== undefined && "_tag" in agreed) {
+        opened.transport.destroy()
+        return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
       return yield* Connection.make(opened.transport, {
         ...options,
         maskKey,
         utf8: platform.utf8,
         heartbeat: yield* heartbeatOf(options.heartbeat),
+        deflate: settings && agreed && { settings, agreed },
         handshake: {
           subprotocol: checked.subprotocol,
           extensions: checked.extensions,

@@ -41,7 +41,8 @@ export class ProtocolError extends Schema.TaggedError<ProtocolError>(`${tag}/Pro
 ) {}
 
 /**
- * The peer sent text that is not UTF-8 (RFC 6455, section 8.1); it was told 1007.
+ * The peer sent text that is not UTF-8 (RFC 6455, section 8.1), or a compressed message that cannot be decompressed (RFC 7692,
+ * section 7.2.2); it was told 1007.
  *
  * @category errors
  * @since 0.1.0

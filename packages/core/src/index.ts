@@ -17,6 +17,11 @@ export * as CloseEvent from "./CloseEvent.ts"
 /**
  * @since 0.1.0
  */
+export * as Compression from "./Compression.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Connection from "./Connection.ts"
 
 /**

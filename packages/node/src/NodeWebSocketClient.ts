@@ -25,6 +25,7 @@ import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
 import { fromRaw } from "./internal/headers.ts"
+import * as NodeCompression from "./NodeCompression.ts"
 import * as NodeTls from "./NodeTls.ts"
 import * as NodeTransport from "./NodeTransport.ts"
 import * as NodeUtf8 from "./NodeUtf8.ts"
@@ -153,7 +154,8 @@ const make = (tls: Tls.ConnectionOptions, over?: Duplex) =>
     open: open({ rejectUnauthorized: true, ALPNProtocols: ["http/1.1"], ...tls }, over),
     randomFill: randomFillSync,
     sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-    utf8: NodeUtf8.codec
+    utf8: NodeUtf8.codec,
+    compression: NodeCompression.compression
   })
 
 /**

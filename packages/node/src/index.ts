@@ -10,6 +10,11 @@
 /**
  * @since 0.1.0
  */
+export * as NodeCompression from "./NodeCompression.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as NodeConnection from "./NodeConnection.ts"
 
 /**

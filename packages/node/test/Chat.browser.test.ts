@@ -1,30 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect } from "effect"
-import { existsSync } from "node:fs"
-import { type Browser, chromium, type Page } from "playwright-core"
+import type { Browser, Page } from "playwright-core"
+import { isInstalled, launch } from "./browser.ts"
 import * as ChatProcess from "./chatProcess.ts"
-
-const executablePath = "/usr/bin/chromium"
-const isInstalled = existsSync(executablePath)
-if (!isInstalled) console.log(`Chat.browser.test.ts is skipped: there is no ${executablePath}`)
-
-const launch = Effect.acquireRelease(
-  Effect.promise(() =>
-    chromium.launch({
-      executablePath,
-      args: [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync"
-      ]
-    })
-  ),
-  (browser) => Effect.promise(() => browser.close())
-)
 
 // A tab in which somebody has joined, and whatever went wrong in it.
 const openTab = Effect.fnUntraced(function*(browser: Browser, url: string, name: string) {

@@ -104,6 +104,13 @@ const run = Effect.fnUntraced(function*(file: string, ...args: Array<string>) {
   return { lines, exitCode: yield* child.exitCode }
 }, Effect.scoped)
 
+const startEchoServer = Effect.fnUntraced(function*(...args: Array<string>) {
+  const server = yield* start("echo-server.ts", "0", ...args)
+  const announcement = yield* server.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runHead)
+  const url = /ws:\S+/.exec(Option.getOrElse(announcement, () => ""))?.[0]
+  return url === undefined ? yield* Effect.die(new Error("no url is announced")) : { server, url }
+})
+
 const assertPrinted = (lines: ReadonlyArray<string>, expected: ReadonlyArray<RegExp>) => {
   let from = 0
   for (const pattern of expected) {
@@ -114,13 +121,14 @@ const assertPrinted = (lines: ReadonlyArray<string>, expected: ReadonlyArray<Reg
 }
 
 // A fuzzing server with three cases: an ordinary one, an invalid frame, and an end without a Close.
-const fuzzingServer = Effect.gen(function*() {
+const fuzzingServer = Effect.fnUntraced(function*(perMessageDeflate: boolean) {
   const requests: Array<string> = []
+  const extensions: Array<string> = []
   const echoes: Array<string> = []
   const closeCodes: Array<number> = []
   const server = yield* Effect.acquireRelease(
     Effect.callback<Ws.WebSocketServer>((resume) => {
-      const server = new Ws.WebSocketServer({ port: 0, host: "127.0.0.1" })
+      const server = new Ws.WebSocketServer({ port: 0, host: "127.0.0.1", perMessageDeflate })
       server.on("listening", () => resume(Effect.succeed(server)))
     }),
     (server) =>
@@ -138,6 +146,7 @@ const fuzzingServer = Effect.gen(function*() {
     }
     if (url.startsWith("/updateReports?")) return socket.close(1000)
     const send = { "1": "hello", "2": "before the invalid frame", "3": "goodbye" }
+    extensions.push(socket.extensions)
     const number = new URLSearchParams(url.split("?")[1]).get("case") as keyof typeof send
     socket.on("close", (code) => closeCodes.push(code))
     socket.on("message", (data) => {
@@ -148,7 +157,7 @@ const fuzzingServer = Effect.gen(function*() {
     })
     socket.send(send[number])
   })
-  return { requests, echoes, closeCodes, url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}` }
+  return { requests, echoes, closeCodes, extensions, url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}` }
 })
 
 describe("examples", { timeout: 60_000 }, () => {
@@ -168,10 +177,7 @@ describe("examples", { timeout: 60_000 }, () => {
 
   it.live("echo-server.ts and echo-client.ts", () =>
     Effect.gen(function*() {
-      const server = yield* start("echo-server.ts", "0")
-      const announcement = yield* server.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runHead)
-      const url = /ws:\S+/.exec(Option.getOrElse(announcement, () => ""))?.[0]
-      assert.isDefined(url)
+      const { server, url } = yield* startEchoServer()
       const { exitCode, lines } = yield* run("echo-client.ts", url)
       assert.deepStrictEqual(lines, ["hello -> hello", "how are you? -> how are you?", "さようなら -> さようなら"])
       assert.strictEqual(exitCode, 0)
@@ -181,7 +187,7 @@ describe("examples", { timeout: 60_000 }, () => {
 
   it.live("autobahn-client.ts runs all cases, however they end", () =>
     Effect.gen(function*() {
-      const { closeCodes, echoes, requests, url } = yield* fuzzingServer
+      const { closeCodes, echoes, extensions, requests, url } = yield* fuzzingServer(false)
       const { exitCode, lines } = yield* run("autobahn-client.ts", url)
       assertPrinted(lines, [
         /^case 1 of 3 ended with 1000 $/,
@@ -199,5 +205,36 @@ describe("examples", { timeout: 60_000 }, () => {
       ])
       assert.deepStrictEqual(echoes, ["hello", "before the invalid frame", "goodbye"])
       assert.deepStrictEqual(closeCodes, [1000, 1002, 1006])
+      assert.deepStrictEqual(extensions, ["", "", ""])
+    }).pipe(Effect.provide(NodeServices.layer)))
+
+  it.live("autobahn-client.ts --deflate compresses in the cases", () =>
+    Effect.gen(function*() {
+      const { echoes, extensions, url } = yield* fuzzingServer(true)
+      const { exitCode } = yield* run("autobahn-client.ts", url, "--deflate")
+      assert.strictEqual(exitCode, 0)
+      assert.deepStrictEqual(echoes, ["hello", "before the invalid frame", "goodbye"])
+      assert.deepStrictEqual(extensions, Array.from({ length: 3 }, () => "permessage-deflate"))
+    }).pipe(Effect.provide(NodeServices.layer)))
+
+  it.live("echo-server.ts --deflate agrees to all that a client asks for", () =>
+    Effect.gen(function*() {
+      const { server, url } = yield* startEchoServer("--deflate")
+      const perMessageDeflate = { serverNoContextTakeover: true, serverMaxWindowBits: 8, clientMaxWindowBits: 9 }
+      const seen = yield* Effect.callback<ReadonlyArray<unknown>>((resume) => {
+        const socket = new Ws.WebSocket(url, { perMessageDeflate })
+        let response: unknown
+        socket.on("upgrade", ({ headers }) => {
+          response = headers["sec-websocket-extensions"]
+        })
+        socket.on("open", () => socket.send("hello ".repeat(1000)))
+        socket.on("message", (data) => resume(Effect.succeed([response, data.toString()])))
+        return Effect.sync(() => socket.terminate())
+      })
+      assert.deepStrictEqual(seen, [
+        "permessage-deflate; server_no_context_takeover; server_max_window_bits=8; client_max_window_bits=9",
+        "hello ".repeat(1000)
+      ])
+      yield* server.kill({ killSignal: "SIGINT" })
     }).pipe(Effect.provide(NodeServices.layer)))
 })

@@ -1,7 +1,7 @@
 /**
  * Every way in which a connection, or an attempt at one, can end.
  */
-import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { type Compression, type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"
 import { assert } from "@effect/vitest"
 import { Cause, Context, Data, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
@@ -132,12 +132,20 @@ const quick = { closeTimeout: briefly, heartbeat: { interval: briefly, timeout: 
 /** One connection, or attempt at one, from its beginning to its end; with a name. */
 export type Ending = readonly [string, Effect.Effect<unknown, unknown, Scope.Scope | WebSocketClient.WebSocketClient>]
 
+// With context takeover, so that there is something to leave behind.
+const deflate: Compression.DeflateOptions = {
+  threshold: 0,
+  sending: { contextTakeover: true },
+  receiving: { contextTakeover: true }
+}
+
 /** The servers' connections, and all endings. */
 export const make = Effect.gen(function*() {
   // One that has time, and one that has not.
   const patient = yield* serve({ closeTimeout: "1 minute" })
   const hasty = yield* serve(quick)
   const impatient = yield* serve({ handshakeTimeout: "50 millis" })
+  const compressing = yield* serve({ closeTimeout: "1 minute", deflate })
   const strange = yield* listenStrange
   // And over TLS.
   const { authority, server: tls } = yield* certificates
@@ -168,6 +176,15 @@ export const make = Effect.gen(function*() {
   const request = Effect.fnUntraced(function*(port: number, text: string | Uint8Array) {
     const peer = yield* connectRaw(port)
     yield* peer.send(text)
+    return peer
+  })
+
+  const compressed = Effect.gen(function*() {
+    const peer = yield* request(
+      compressing.port,
+      openingRequest({ target: "/echo", headers: { "Sec-WebSocket-Extensions": "permessage-deflate" } })
+    )
+    yield* peer.head
     return peer
   })
 
@@ -333,6 +350,34 @@ export const make = Effect.gen(function*() {
       (peer) => expectStatus(peer, 426)
     ),
 
+    // Compressed.
+    "aborted amid a compressed echo": Effect.gen(function*() {
+      const connection = yield* connect(`${compressing.url}/echo`, { deflate })
+      yield* connection.sendAll(["a".repeat(1000), new Uint8Array(100_000), "b".repeat(1000)])
+      yield* connection.receive
+      yield* connection.abort
+    }),
+    "aborted amid a compressed stream": Effect.gen(function*() {
+      const connection = yield* connect(`${compressing.url}/echo`, { deflate })
+      yield* connection.send("a".repeat(1000))
+      yield* Effect.forkChild(
+        Effect.exit(connection.sendStream(Stream.concat(Stream.make("b".repeat(1000)), Stream.never)))
+      )
+      yield* connection.receive
+      yield* connection.abort
+    }),
+    "client resets inside a compressed message": Effect.gen(function*() {
+      const peer = yield* compressed
+      yield* peer.send(frame("text", Buffer.from("f248cd", "hex"), { rsv: 4, fin: false }))
+      yield* soon
+      yield* peer.reset
+    }),
+    "client sends what cannot be inflated": Effect.gen(function*() {
+      const peer = yield* compressed
+      yield* peer.send(frame("text", "hello, world", { rsv: 4 }))
+      yield* expectClose(peer, 1007)
+    }),
+
     // Our client, and a foreign server.
     "server resets": Effect.flatMap(
       connect(`${strange}/reset`),
@@ -428,7 +473,9 @@ export const make = Effect.gen(function*() {
   return {
     endings: Object.entries<Ending[1]>(endings),
     connections: Effect.map(
-      Effect.all([patient, hasty, impatient, secure, secureImpatient].map(({ server }) => server.connections)),
+      Effect.all(
+        [patient, hasty, impatient, compressing, secure, secureImpatient].map(({ server }) => server.connections)
+      ),
       (connections) => connections.flat().length
     )
   }

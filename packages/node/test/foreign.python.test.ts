@@ -1,4 +1,4 @@
-import { HandshakeRequest, type Message, WebSocketClient } from "@effect-ws/core"
+import { type Compression, HandshakeRequest, type Message, WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -81,9 +81,12 @@ const peerOf = (name: string, subprotocol: unknown): FramePeer => ({
 
 const named = Effect.acquireRelease(Effect.sync(python.name), (name) => python.call({ do: "drop", name }))
 
-const client: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+type Deflate = boolean | Compression.DeflateOptions
+type Subprotocols = Parameters<Open<FramePeer>>[0]
+
+const openClient = Effect.fnUntraced(function*(deflate: Deflate, { offered, spoken }: Subprotocols) {
   const { accept, serving } = yield* handOver({ subprotocols: spoken })
-  const { url } = yield* start(serving)
+  const { url } = yield* start(serving, { deflate })
   const name = yield* named
   const { subprotocol } = yield* python.call({ do: "connect", name, url, offered })
   return { peer: peerOf(name, subprotocol), connection: yield* accept }
@@ -98,10 +101,10 @@ const secureClient: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spo
   return { peer: peerOf(name, subprotocol), connection: yield* accept }
 })
 
-const server: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+const openServer = Effect.fnUntraced(function*(deflate: Deflate, { offered, spoken }: Subprotocols) {
   const name = yield* named
   const { port } = yield* python.call({ do: "listen", name, spoken })
-  const connection = yield* WebSocketClient.connect(`ws://127.0.0.1:${port}`, { subprotocols: offered })
+  const connection = yield* WebSocketClient.connect(`ws://127.0.0.1:${port}`, { subprotocols: offered, deflate })
   const { subprotocol } = yield* python.call({ do: "accept", name })
   return { peer: peerOf(name, subprotocol), connection }
 }, Effect.provide(NodeWebSocketClient.layer))
@@ -117,14 +120,51 @@ const secureServer: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spo
   return { peer: peerOf(name, subprotocol), connection }
 })
 
-matrix("Python's websockets as client", client, { skip })
-frameMatrix("Python's websockets as client", client, { skip })
+const client = (deflate: Deflate): Open<FramePeer> => (subprotocols) => openClient(deflate, subprotocols)
+const server = (deflate: Deflate): Open<FramePeer> => (subprotocols) => openServer(deflate, subprotocols)
+
+const contextTakeover = true
+
+// It compresses whenever the other side does.
+const modes: Record<string, Deflate> = {
+  "": false,
+  ", compressed": { threshold: 0 },
+  ", compressed with context takeover": {
+    threshold: 0,
+    sending: { contextTakeover },
+    receiving: { contextTakeover }
+  },
+  ", compressed with small windows": {
+    threshold: 0,
+    sending: { contextTakeover, windowBits: 9 },
+    receiving: { contextTakeover, windowBits: 10 }
+  }
+}
+
+for (const [mode, deflate] of Object.entries(modes)) {
+  matrix(`Python's websockets as client${mode}`, client(deflate), { skip })
+  frameMatrix(`Python's websockets as client${mode}`, client(deflate), { skip })
+  matrix(`Python's websockets as server${mode}`, server(deflate), { skip })
+  frameMatrix(`Python's websockets as server${mode}`, server(deflate), { skip })
+}
+
 matrix("Python's websockets as client, over TLS", secureClient, { skip })
 frameMatrix("Python's websockets as client, over TLS", secureClient, { skip })
-matrix("Python's websockets as server", server, { skip })
-frameMatrix("Python's websockets as server", server, { skip })
 matrix("Python's websockets as server, over TLS", secureServer, { skip })
 frameMatrix("Python's websockets as server, over TLS", secureServer, { skip })
+
+describe.skipIf(skip)("permessage-deflate with Python's websockets", () => {
+  it.live("is agreed on, in both roles", () =>
+    Effect.gen(function*() {
+      const pairs = [
+        yield* openClient(true, { offered: [], spoken: [] }),
+        yield* openServer(true, { offered: [], spoken: [] })
+      ]
+      for (const { connection } of pairs) {
+        assert.deepStrictEqual(connection.extensions.map(({ name }) => name), ["permessage-deflate"])
+      }
+    }))
+})
 
 const rejection = { status: 403, headers: { "x-reason": "unknown" }, body: "not you" }
 

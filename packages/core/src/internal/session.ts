@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import { CloseEvent, isNormal } from "../CloseEvent.ts"
+import { MessageDeflater, MessageInflater, type NegotiatedDeflate } from "../Compression.ts"
 import type { ConnectionState, ControlFrame, HandshakeResult } from "../Connection.ts"
 import type { Heartbeat, Member } from "../Heartbeat.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
@@ -25,6 +26,7 @@ import { Pings } from "./pings.ts"
 export interface SessionOptions extends SendQueueOptions {
   readonly handshake: HandshakeResult
   readonly heartbeat: Heartbeat | undefined
+  readonly deflate: NegotiatedDeflate | undefined
   readonly limits: EngineLimits
   readonly receiveBufferBytes: number
   readonly closeTimeout: Duration.Duration
@@ -46,6 +48,7 @@ const maxBatch = 1024
 export class Session implements TransportHandler, Member, SendQueueOwner {
   readonly transport: Transport
   readonly options: SessionOptions
+  readonly deflater: MessageDeflater | undefined
   readonly sending: SendQueue
   readonly receiving: ReceiveQueue
   readonly closed = Deferred.makeUnsafe<CloseEvent>()
@@ -66,11 +69,19 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private closeTimer: Fiber.Fiber<void> | undefined
 
   constructor(transport: Transport, options: SessionOptions) {
-    const { clock, limits, maskKey, utf8 } = options
+    const { clock, deflate, limits, maskKey, utf8 } = options
     this.transport = transport
     this.options = options
     this.lastReceived = clock.currentTimeMillisUnsafe()
-    this.engine = new Engine({ role: maskKey === undefined ? "server" : "client", limits, utf8 })
+    this.deflater = deflate && new MessageDeflater(deflate.settings, deflate.agreed.sending, utf8)
+    const inflater = deflate &&
+      new MessageInflater(deflate.settings.compression, deflate.agreed.receiving, limits.maxMessageBytes)
+    this.engine = new Engine({
+      role: maskKey === undefined ? "server" : "client",
+      limits,
+      utf8,
+      inflate: inflater && ((payload) => inflater.inflate(payload))
+    })
     this.receiving = new ReceiveQueue(this)
     this.sending = new SendQueue(options, this)
   }
@@ -86,7 +97,6 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     const now = this.options.clock.currentTimeMillisUnsafe()
     this.lastReceived = now
     this.sending.deferFlush()
-    this.finish()
     this.handle(this.engine.receive(chunk, now, maxBatch))
     this.proceed(now)
     if (this.engine.hasMore) this.engine.keep()
@@ -98,9 +108,11 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     while (this.isReading && this.engine.hasMore) this.handle(this.engine.proceed(now, maxBatch))
   }
 
-  // Takes in what was read already, whether there is room or not: something comes after it.
+  // Takes in what was read already, whether there is room or not: the end comes after it. Only what has to be inflated is
+  // left out where there is no room, for it may be a thousand times what was read.
   private finish(): void {
     if (this.engine.hasMore) this.handle(this.engine.proceed(this.lastReceived))
+    while (this.engine.hasMore && !this.isFull) this.handle(this.engine.proceed(this.lastReceived))
   }
 
   private handle(events: ReadonlyArray<ControlEvent>): void {

@@ -5,9 +5,9 @@
  * @since 0.1.0
  */
 import * as CloseFrame from "./CloseFrame.ts"
-import { Opcode, type Role } from "./Frame.ts"
+import { Opcode, type Role, rsv1 } from "./Frame.ts"
 import { FrameDecoder, type FramePiece } from "./FrameDecoder.ts"
-import { MessageAssembler, type MessageLimits } from "./MessageAssembler.ts"
+import { type Inflate, MessageAssembler, type MessageLimits } from "./MessageAssembler.ts"
 import { policyViolation, type ProtocolViolation } from "./ProtocolViolation.ts"
 import type { Utf8Codec } from "./Utf8.ts"
 
@@ -89,7 +89,7 @@ export interface EngineLimits extends MessageLimits {
 }
 
 /**
- * What an engine is made of; `reservedBits` as in the decoder's options.
+ * What an engine is made of. With `inflate`, messages may be compressed (RFC 7692); otherwise RSV1 is a violation.
  *
  * @category models
  * @since 0.1.0
@@ -98,11 +98,13 @@ export interface EngineOptions {
   readonly role: Role
   readonly limits: EngineLimits
   readonly utf8: Utf8Codec
-  readonly reservedBits?: number | undefined
+  readonly inflate?: Inflate | undefined
 }
 
 const none: ReadonlyArray<ControlEvent> = []
 const open: State = { _tag: "Open" }
+// A read of 64 KiB may inflate to 64 MiB. So when this much has been inflated, there is a look at whether there is room.
+const maxInflatedBytes = 64 * 1024
 
 /**
  * The state machine of one connection.
@@ -126,7 +128,10 @@ export class Engine {
   private controlFrames = 0
 
   constructor(options: EngineOptions) {
-    this.decoder = new FrameDecoder(options)
+    this.decoder = new FrameDecoder({
+      role: options.role,
+      reservedBits: options.inflate === undefined ? 0 : rsv1
+    })
     this.assembler = new MessageAssembler(options)
     this.utf8 = options.utf8
     this.maxControlFramesPerSecond = options.limits.maxControlFramesPerSecond
@@ -144,7 +149,7 @@ export class Engine {
   /**
    * Takes a chunk that arrived at `now` (milliseconds): every complete message in it is kept for {@link takeMessages},
    * and everything else of note is returned in order. Bytes behind a Close or a violation are ignored (sections 5.5.1 and 7.1.7).
-   * It stops early when `maxMessages` are kept.
+   * It stops early when `maxMessages` are kept, or messages that were inflated to 64 KiB or more; see {@link hasMore}.
    */
   receive(chunk: Uint8Array, now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     if (!this.isReading) return none
@@ -152,11 +157,14 @@ export class Engine {
     return this.proceed(now, maxMessages)
   }
 
-  /** Goes on with a chunk where `maxMessages` was reached; everything before it was taken. */
+  /** Goes on with a chunk where it stopped early; everything before was taken. */
   proceed(now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     let events: Array<ControlEvent> | undefined
     let piece: FramePiece | ProtocolViolation | undefined
-    while (this.isReading && this.inbox.length < maxMessages && (piece = this.decoder.next()) !== undefined) {
+    while (
+      this.isReading && this.inbox.length < maxMessages && this.assembler.inflatedBytes < maxInflatedBytes &&
+      (piece = this.decoder.next()) !== undefined
+    ) {
       if (piece._tag !== "FramePiece") {
         events = append(events, this.violate(piece))
       } else if (piece.opcode < Opcode.close) {
@@ -169,7 +177,7 @@ export class Engine {
     return events ?? none
   }
 
-  /** Tells whether something of the chunk is left, because `maxMessages` was reached. */
+  /** Tells whether something of the chunk is left, because it stopped early. */
   get hasMore(): boolean {
     return this.isReading && this.decoder.hasMore
   }
@@ -184,6 +192,7 @@ export class Engine {
     if (this.inbox.length === 0) return undefined
     const messages = this.inbox
     this.inbox = []
+    this.assembler.inflatedBytes = 0
     return messages
   }
 

@@ -114,9 +114,9 @@ export class FrameDecoder {
     this.reservedBits = options.reservedBits ?? 0
   }
 
-  /** Adds a chunk; the pieces of the chunk before have all been taken. */
+  /** Adds a chunk, behind what has not been taken of the one before. */
   push(chunk: Uint8Array): void {
-    this.chunk = chunk
+    this.chunk = this.at < this.chunk.length ? joined(this.chunk.subarray(this.at), chunk) : chunk
     this.at = 0
   }
 
@@ -287,6 +287,13 @@ export class FrameDecoder {
     this.exhausted()
     return this.violation
   }
+}
+
+const joined = (rest: Uint8Array, chunk: Uint8Array): Uint8Array => {
+  const bytes = new Uint8Array(rest.length + chunk.length)
+  bytes.set(rest)
+  bytes.set(chunk, rest.length)
+  return bytes
 }
 
 const uint32 = (bytes: Uint8Array, at: number): number =>

@@ -152,12 +152,12 @@ export class FrameEncoder {
     return header + length
   }
 
-  /** Appends a frame. */
-  frame(opcode: Opcode, payload: Uint8Array, fin: boolean): void {
+  /** Appends a frame; `rsv` holds the reserved bits. */
+  frame(opcode: Opcode, payload: Uint8Array, fin: boolean, rsv = 0): void {
     const key = this.maskKey?.()
     const length = payload.length
     const header = headerLength(length, key !== undefined)
-    const firstByte = (fin ? 0x80 : 0) | opcode
+    const firstByte = (fin ? 0x80 : 0) | (rsv << 4) | opcode
     if (key === undefined && length >= shareThreshold) {
       writeHeader(this.reserve(header), this.slabEnd, firstByte, length, key)
       this.advance(header)

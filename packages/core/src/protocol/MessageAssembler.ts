@@ -1,9 +1,9 @@
 /**
- * Pieces of frames to messages (RFC 6455, sections 5.4, 5.6 and 8.1).
+ * Pieces of frames to messages (RFC 6455, sections 5.4, 5.6 and 8.1; compressed ones, RFC 7692, section 6.2).
  *
  * @since 0.1.0
  */
-import { Opcode } from "./Frame.ts"
+import { Opcode, rsv1 } from "./Frame.ts"
 import type { FramePiece } from "./FrameDecoder.ts"
 import {
   invalidUtf8,
@@ -25,11 +25,22 @@ export interface MessageLimits {
   readonly maxFragments: number
 }
 
+/**
+ * Gives the payload of a compressed message, in an array that becomes the message, or why the connection fails; it stops at
+ * the limit of a message.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Inflate = (payload: Uint8Array) => Uint8Array | ProtocolViolation
+
 type State = { readonly _tag: "Idle" } | Assembling
 
 interface Assembling {
   readonly _tag: "Assembling"
   readonly opcode: Opcode
+  /** There for a compressed message. */
+  readonly inflate: Inflate | undefined
   fragments: number
   buffer: Uint8Array
   length: number
@@ -50,7 +61,8 @@ const allocateThreshold = 1024
  *
  * Text is validated piece by piece, so that it fails at its first bad byte even in the middle of a frame. A message that
  * arrives whole in one frame is decoded straight from the chunk; any other is gathered in a buffer that grows with what
- * has arrived, not with what was announced.
+ * has arrived, not with what was announced. The limit holds for what arrives, and again for what it inflates to; a
+ * compressed message is inflated, and its text validated, once it is complete.
  *
  * @category decoding
  * @since 0.1.0
@@ -58,11 +70,22 @@ const allocateThreshold = 1024
 export class MessageAssembler {
   private readonly limits: MessageLimits
   private readonly utf8: Utf8.Utf8Codec
+  private readonly inflate: Inflate | undefined
   private state: State = idle
 
-  constructor(options: { readonly limits: MessageLimits; readonly utf8: Utf8.Utf8Codec }) {
+  /** The bytes inflated since this was set to 0: they may be far more than arrived. */
+  inflatedBytes = 0
+
+  constructor(
+    options: {
+      readonly limits: MessageLimits
+      readonly utf8: Utf8.Utf8Codec
+      readonly inflate?: Inflate | undefined
+    }
+  ) {
     this.limits = options.limits
     this.utf8 = options.utf8
+    this.inflate = options.inflate
   }
 
   /** The bytes held for the message in the making. */
@@ -78,7 +101,7 @@ export class MessageAssembler {
     }
     if (this.state._tag === "Idle") return this.whole(piece, out)
     const message = this.state
-    if (message.opcode === Opcode.text) {
+    if (message.opcode === Opcode.text && message.inflate === undefined) {
       message.utf8 = Utf8.validateWith(this.utf8, message.utf8, piece.bytes, piece.start, piece.end)
       if (message.utf8 === Utf8.reject) return invalidUtf8("text is not UTF-8")
     }
@@ -100,6 +123,7 @@ export class MessageAssembler {
         this.state = {
           _tag: "Assembling",
           opcode,
+          inflate: this.inflateFor(piece),
           fragments: 1,
           buffer: empty,
           length: 0,
@@ -124,6 +148,10 @@ export class MessageAssembler {
   }
 
   private whole(piece: FramePiece, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
+    const inflate = this.inflateFor(piece)
+    if (inflate !== undefined) {
+      return this.inflated(inflate(piece.bytes.subarray(piece.start, piece.end)), piece.opcode, out)
+    }
     if (piece.opcode === Opcode.text) {
       const text = this.utf8.decode(piece.bytes, piece.start, piece.end)
       if (text === undefined) return invalidUtf8("text is not UTF-8")
@@ -137,6 +165,9 @@ export class MessageAssembler {
   private complete(message: Assembling, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
     this.state = idle
     const { buffer, length } = message
+    if (message.inflate !== undefined) {
+      return this.inflated(message.inflate(buffer.subarray(0, length)), message.opcode, out)
+    }
     if (message.opcode === Opcode.text) {
       const text = message.utf8 === Utf8.accept ? this.utf8.decode(buffer, 0, length) : undefined
       if (text === undefined) return invalidUtf8("text is not UTF-8")
@@ -145,6 +176,28 @@ export class MessageAssembler {
       // Memory that the growth of the buffer left over is not worth keeping alive behind a message.
       const slack = buffer.length - length
       out.push(slack > length >>> 2 ? this.copy(buffer, 0, length) : plain(buffer, length))
+    }
+    return undefined
+  }
+
+  // RFC 7692, section 6: RSV1 on the first frame marks a compressed message.
+  private inflateFor(piece: FramePiece): Inflate | undefined {
+    return (piece.rsv & rsv1) === 0 ? undefined : this.inflate
+  }
+
+  private inflated(
+    payload: Uint8Array | ProtocolViolation,
+    opcode: Opcode,
+    out: Array<string | Uint8Array>
+  ): ProtocolViolation | undefined {
+    if ("_tag" in payload) return payload
+    this.inflatedBytes += payload.length
+    if (opcode === Opcode.text) {
+      const text = this.utf8.decode(payload, 0, payload.length)
+      if (text === undefined) return invalidUtf8("text is not UTF-8")
+      out.push(text)
+    } else {
+      out.push(payload)
     }
     return undefined
   }

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import * as Http from "node:http"
 import type { Duplex } from "node:stream"
+import * as NodeCompression from "../NodeCompression.ts"
 import * as NodeTls from "../NodeTls.ts"
 import * as NodeTransport from "../NodeTransport.ts"
 import * as NodeUtf8 from "../NodeUtf8.ts"
@@ -17,7 +18,8 @@ import { fromRaw } from "./headers.ts"
 /** What Node brings to answer upgrade requests. */
 export const platform: ServerRuntime.Platform = {
   sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-  utf8: NodeUtf8.codec
+  utf8: NodeUtf8.codec,
+  compression: NodeCompression.compression
 }
 
 /** What Node calls with each upgrade request. */

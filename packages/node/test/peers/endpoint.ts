@@ -4,6 +4,7 @@
 import { type Connection, type Message, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"
 import { Context, Deferred, Effect, Layer, Scope } from "effect"
+import { writeFileSync } from "node:fs"
 import { isPayload, type Load, payload } from "./load.ts"
 import { answer } from "./remote.ts"
 
@@ -17,9 +18,9 @@ const connection = Effect.suspend(() => Deferred.await(connected))
 // The peer knows nothing of pings, which a machine that is busy might have time for.
 const heartbeat = false
 
-const Server = WebSocketServer.serve((connection) =>
-  Effect.andThen(Deferred.succeed(connected, connection), connection.closed)
-).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0, heartbeat })))
+const Server = (deflate: boolean) =>
+  WebSocketServer.serve((connection) => Effect.andThen(Deferred.succeed(connected, connection), connection.closed))
+    .pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0, deflate, heartbeat })))
 
 const send = Effect.fnUntraced(function*({ messages, size }: Load) {
   const current = yield* connection
@@ -55,9 +56,10 @@ const consume = Effect.fnUntraced(function*(
 })
 
 const commands = {
-  listen: () =>
+  listen: (deflate: boolean = false) =>
     Effect.gen(function*() {
-      const { address } = Context.get(yield* Layer.buildWithScope(Server, scope), WebSocketServer.WebSocketServer)
+      const context = yield* Layer.buildWithScope(Server(deflate), scope)
+      const { address } = Context.get(context, WebSocketServer.WebSocketServer)
       return address._tag === "Tcp" ? address.port : NaN
     }),
   connect: (port: number) =>
@@ -105,7 +107,14 @@ const commands = {
       }
       const { external, heapUsed, rss } = process.memoryUsage()
       return { live: heapUsed + external, resident: rss }
-    })
+    }),
+  /** Begins to watch how much of the machine's memory the process takes at most; gives what it has now. */
+  watchPeak: () =>
+    Effect.sync(() => {
+      writeFileSync("/proc/self/clear_refs", "5")
+      return process.memoryUsage().rss
+    }),
+  peak: () => Effect.sync(() => process.resourceUsage().maxRSS * 1024)
 }
 
 export type Endpoint = typeof commands
