@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Address, Transport } from "@effect-ws/core/Transport"
+import type { Transport } from "@effect-ws/core/Transport"
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -125,13 +125,11 @@ export const make: (options?: Partial<Behaviour>) => Effect.Effect<TestLink, nev
       runFork: Effect.runForkWith(yield* Effect.context<never>())
     }
     const behaviour = { ...perfect, ...options }
-    const link = new Link(context, { toServer: behaviour, toClient: behaviour }, addresses)
+    const link = new Link(context, { toServer: behaviour, toClient: behaviour }, {
+      client: undefined,
+      server: undefined
+    })
     yield* Effect.addFinalizer(() => link.handle.reset)
     return link.handle
   }
 )
-
-const addresses: { readonly client: Address; readonly server: Address } = {
-  client: { _tag: "Tcp", host: "client", port: 50_000 },
-  server: { _tag: "Tcp", host: "server", port: 80 }
-}

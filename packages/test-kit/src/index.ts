@@ -17,14 +17,19 @@ export * as TestNetwork from "./TestNetwork.ts"
 /**
  * @since 0.1.0
  */
-export * as TestPeer from "./TestPeer.ts"
-
-/**
- * @since 0.1.0
- */
-export * as TestTransport from "./TestTransport.ts"
+export * as Transcript from "./Transcript.ts"
 
 /**
  * @since 0.1.0
  */
 export * as VirtualTime from "./VirtualTime.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as WebSocketProbe from "./WebSocketProbe.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Wire from "./Wire.ts"

@@ -139,7 +139,7 @@ class Lane {
       }
       switch (parcel._tag) {
         case "Reset":
-          return this.reader.close(new Error("connection reset by peer"))
+          return this.reader.close(new Error("connection reset"))
         case "Head":
           this.taken++
           parcel.arrive()
@@ -169,7 +169,9 @@ class Lane {
     const { flow } = this.behaviour
     if (flow === "cut" || this.reader.isClosed) return undefined
     if (parcel._tag === "Reset" || parcel._tag === "Head") return parcel
-    return flow === "open" && this.reader.isReading ? parcel : undefined
+    // A reader that has paused is still told of the end, once everything before it was delivered.
+    const isReading = parcel._tag === "End" ? this.reader.isStarted : this.reader.isReading
+    return flow === "open" && isReading ? parcel : undefined
   }
 
   private deliverChunk(parcel: Parcel & { readonly _tag: "Bytes" }): void {
@@ -229,8 +231,8 @@ class Lane {
 
 /** One end of a link. */
 export class End implements Transport {
-  readonly peerAddress: Address
-  readonly localAddress: Address
+  readonly peerAddress: Address | undefined
+  readonly localAddress: Address | undefined
   peer!: End
   outgoing!: Lane
   incoming!: Lane
@@ -243,7 +245,7 @@ export class End implements Transport {
   private hasPeerEnded = false
   private readonly observers = new Set<() => void>()
 
-  constructor(localAddress: Address, peerAddress: Address) {
+  constructor(localAddress: Address | undefined, peerAddress: Address | undefined) {
     this.localAddress = localAddress
     this.peerAddress = peerAddress
   }
@@ -280,8 +282,12 @@ export class End implements Transport {
     this.outgoing.reset()
   }
 
+  get isStarted(): boolean {
+    return this.handler !== undefined
+  }
+
   get isReading(): boolean {
-    return this.handler !== undefined && this.isFlowing
+    return this.isStarted && this.isFlowing
   }
 
   /** Calls back when this end is closed; returns how to forget that. */
@@ -329,7 +335,7 @@ export class Link {
   constructor(
     context: LinkContext,
     behaviour: Readonly<Record<Direction, Behaviour>>,
-    addresses: { readonly client: Address; readonly server: Address }
+    addresses: { readonly client: Address | undefined; readonly server: Address | undefined }
   ) {
     const client = new End(addresses.client, addresses.server)
     const server = new End(addresses.server, addresses.client)
