@@ -7,6 +7,16 @@
 /**
  * @since 0.1.0
  */
+export * as Scenario from "./Scenario.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Simulation from "./Simulation.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as TestLink from "./TestLink.ts"
 
 /**

@@ -33,6 +33,11 @@ export class FrameScanner {
   private maskKey: ReadonlyArray<number> = []
   private offset = 0
 
+  /** How many bytes of a header have come whose rest is missing. */
+  get headerBytes(): number {
+    return this.header.length
+  }
+
   push(chunk: Uint8Array): Array<Segment> {
     const segments: Array<Segment> = []
     let at = 0

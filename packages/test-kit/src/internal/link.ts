@@ -39,6 +39,10 @@ class Lane {
   private parcels: Array<Parcel> = []
   private taken = 0
   private readonly scanner = new FrameScanner()
+  // Once a kind of frame was to be swallowed: whether this one is, and how much of its header went through before that.
+  private isFiltering = false
+  private isSwallowing = false
+  private passed = 0
   private isWriterWaiting = false
   private lastDue = 0
   private busyUntil = 0
@@ -196,9 +200,21 @@ class Lane {
   private swallow(chunk: Uint8Array): Uint8Array {
     const { swallow } = this.behaviour
     // Scanned from the first byte on, since frames can only be told apart from the start.
+    const begun = this.scanner.headerBytes
     const segments = this.scanner.push(chunk)
-    if (swallow.length === 0) return chunk
-    return concat(segments.filter(({ head }) => !swallow.includes(head.opcode)).map(({ raw }) => raw))
+    if (swallow.length > 0 && !this.isFiltering) {
+      this.isFiltering = true
+      this.passed = begun
+    }
+    if (!this.isFiltering) return chunk
+    const kept: Array<Uint8Array> = []
+    for (const { head, offset, raw } of segments) {
+      // Decided with its header, so that a frame vanishes whole or not at all.
+      if (offset === undefined) this.isSwallowing = this.passed === 0 && swallow.includes(head.opcode)
+      if (!this.isSwallowing) kept.push(offset === undefined ? raw.subarray(this.passed) : raw)
+      this.passed = 0
+    }
+    return concat(kept)
   }
 
   private tamper(chunk: Uint8Array): ReadonlyArray<Uint8Array> {
