@@ -159,7 +159,12 @@ class Dice {
       latency: this.pick([0, 1, 20, 200]),
       jitter: this.pick([0, 0, 5, 300]),
       bytesPerSecond: this.pick([Infinity, Infinity, 200_000]),
-      chunkBytes: this.pick([Infinity, 1400, { min: this.smallestChunk, max: this.smallestChunk + 40 }, this.smallestChunk])
+      chunkBytes: this.pick([
+        Infinity,
+        1400,
+        { min: this.smallestChunk, max: this.smallestChunk + 40 },
+        this.smallestChunk
+      ])
     }
   }
 
@@ -216,18 +221,22 @@ class Dice {
  * @category combinators
  * @since 0.1.0
  */
-export const smaller = (scenario: Scenario): ReadonlyArray<Scenario> => [
-  ...without(scenario.clients).filter((clients) => clients.length > 0).map((clients) => ({ ...scenario, clients })),
-  ...without(scenario.faults).map((faults) => ({ ...scenario, faults })),
-  ...scenario.clients.flatMap((pair, i) =>
+export const smaller = (scenario: Scenario): ReadonlyArray<Scenario> => {
+  const but = (changed: Partial<Scenario>): Scenario => ({ ...scenario, ...changed })
+  const fewerClients = without(scenario.clients).filter((clients) => clients.length > 0)
+  const fewerSteps = scenario.clients.flatMap((pair, i) =>
     (["client", "server"] as const).flatMap((side) =>
-      smallerSenders(pair[side].senders).map((senders) => ({
-        ...scenario,
-        clients: scenario.clients.with(i, { ...pair, [side]: { ...pair[side], senders } })
-      }))
+      smallerSenders(pair[side].senders).map((senders) =>
+        scenario.clients.with(i, Object.assign({}, pair, { [side]: Object.assign({}, pair[side], { senders }) }))
+      )
     )
   )
-]
+  return [
+    ...fewerClients.map((clients) => but({ clients })),
+    ...without(scenario.faults).map((faults) => but({ faults })),
+    ...fewerSteps.map((clients) => but({ clients }))
+  ]
+}
 
 const without = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   items.map((_, i) => items.toSpliced(i, 1))

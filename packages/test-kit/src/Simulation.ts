@@ -254,15 +254,18 @@ const play = Effect.fnUntraced(function*(
   ).pipe(Effect.flatMap((context) => Effect.provideContext(Effect.service(WebSocketServer.WebSocketServer), context)))
   const clientLayer = yield* Layer.build(TestNetwork.layerClient)
 
-  const clients = yield* Effect.forEach(pairs, ({ client }, i) =>
-    WebSocketClient.connect(`ws://simulation/?client=${i}`, limits).pipe(
-      Effect.flatMap((connection) => live(client, connection)),
-      Effect.scoped,
-      Effect.ignore,
-      Effect.ensuring(Deferred.succeed(client.quiet, undefined)),
-      Effect.provideContext(clientLayer),
-      Effect.forkChild
-    ))
+  const clients = yield* Effect.forEach(
+    pairs,
+    ({ client }, i) =>
+      WebSocketClient.connect(`ws://simulation/?client=${i}`, limits).pipe(
+        Effect.flatMap((connection) => live(client, connection)),
+        Effect.scoped,
+        Effect.ignore,
+        Effect.ensuring(Deferred.succeed(client.quiet, undefined)),
+        Effect.provideContext(clientLayer),
+        Effect.forkChild
+      )
+  )
   yield* Effect.yieldNow
   const links = yield* network.links
   for (const fault of scenario.faults) yield* Effect.forkChild(inflict(fault, links))
@@ -293,21 +296,25 @@ const play = Effect.fnUntraced(function*(
 })
 
 const inflict = (fault: Scenario.Fault, links: ReadonlyArray<TestLink>): Effect.Effect<void> =>
-  Effect.forEach(fault.client === undefined ? links : links.slice(fault.client, fault.client + 1), (link) =>
-    Effect.andThen(
-      Effect.sleep(fault.at),
-      fault._tag === "Reset" ? link.reset : link.set(fault.behaviour, fault.direction)
-    ), { concurrency: "unbounded", discard: true })
+  Effect.forEach(
+    fault.client === undefined ? links : links.slice(fault.client, fault.client + 1),
+    (link) =>
+      Effect.andThen(
+        Effect.sleep(fault.at),
+        fault._tag === "Reset" ? link.reset : link.set(fault.behaviour, fault.direction)
+      ),
+    { concurrency: "unbounded", discard: true }
+  )
 
-const harmless = ["latency", "jitter", "bytesPerSecond", "chunkBytes"]
-const garbling = ["corrupt", "duplicate", "truncate"]
+const harmless = new Set(["latency", "jitter", "bytesPerSecond", "chunkBytes"])
+const garbling = new Set(["corrupt", "duplicate", "truncate"])
 
-const sets = (scenario: Scenario.Scenario, names: ReadonlyArray<string>): boolean =>
-  scenario.faults.some((fault) => fault._tag === "Set" && Object.keys(fault.behaviour).some((key) => names.includes(key)))
+const sets = (scenario: Scenario.Scenario, names: ReadonlySet<string>): boolean =>
+  scenario.faults.some((fault) => fault._tag === "Set" && Object.keys(fault.behaviour).some((key) => names.has(key)))
 
 // A network that has only been slow. One client's misfortune is not told from another's: it is enough that there is any.
 const isOnlySlow = ({ faults }: Scenario.Scenario): boolean =>
-  faults.every((fault) => fault._tag === "Set" && Object.keys(fault.behaviour).every((key) => harmless.includes(key)))
+  faults.every((fault) => fault._tag === "Set" && Object.keys(fault.behaviour).every((key) => harmless.has(key)))
 
 const sendsTooMuch = ({ plan }: Side): boolean =>
   plan.senders.some((steps) => steps.some(({ _tag }) => _tag === "Oversize"))
@@ -350,13 +357,18 @@ const checkEnded = (scenario: Scenario.Scenario, pair: Pair): void => {
       to.event?.wasClean === true && to.event.initiator === "Remote"
     checkReceived(from, to, { all: isComplete && to.hasReadToTheEnd && !to.hasLeft })
     if (from.event?.wasClean === false && isOnlySlow(scenario) && !isRough(from) && !isRough(to)) {
-      from.break("every closing handshake is completed over a network that is only slow", `it ended with ${from.event.code}`)
+      from.break(
+        "every closing handshake is completed over a network that is only slow",
+        `it ended with ${from.event.code}`
+      )
     }
     if (isComplete && from.event?.code !== to.event?.code) {
       to.break("both sides agree on how they ended", `${from.event?.code} and ${to.event?.code}`)
     }
     const reason = to.error?.reason._tag
-    if ((reason === "ProtocolError" || reason === "InvalidPayload" || reason === "LimitExceeded") && !sendsTooMuch(from)) {
+    if (
+      (reason === "ProtocolError" || reason === "InvalidPayload" || reason === "LimitExceeded") && !sendsTooMuch(from)
+    ) {
       to.break("neither side breaks a rule", String(to.error))
     }
   }

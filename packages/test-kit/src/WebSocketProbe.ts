@@ -92,6 +92,8 @@ export interface WebSocketProbe {
   readonly sendText: (...texts: ReadonlyArray<string>) => Effect.Effect<void>
   /** Sends a Close with any code, or none. */
   readonly sendClose: (code?: number, reason?: string) => Effect.Effect<void>
+  /** Closes as an endpoint does: sends a Close, passes over what comes before the other side's Close, and ends the socket. */
+  readonly close: (code?: number, reason?: string) => Effect.Effect<void, ProbeError>
   /** Tells whether the other side leaves so much unread that the socket takes no more. */
   readonly isBlocked: Effect.Effect<boolean>
   /** Ends what is sent, as a TCP socket does; the other direction goes on. */
@@ -224,6 +226,11 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
       })
     const send = (frames: ReadonlyArray<Wire.Frame>) => sendBytes(Wire.encode(role, frames))
 
+    const end = Effect.sync(() => {
+      isEnding = true
+      flush()
+    })
+
     const probe: WebSocketProbe = {
       role,
       frame: Queue.take(frames),
@@ -294,10 +301,14 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
       sendText: (...texts) => send(texts.map((text) => Wire.text(text))),
       sendClose: (code, reason) => send([Wire.close(code, reason)]),
       isBlocked: Effect.sync(() => isBlocked),
-      end: Effect.sync(() => {
-        isEnding = true
-        flush()
+      close: Effect.fnUntraced(function*(code, reason) {
+        yield* send([Wire.close(code, reason)])
+        const expected = "a Close"
+        let { opcode } = yield* next(expected)
+        while (opcode !== Opcode.close) opcode = (yield* next(expected)).opcode
+        yield* end
       }),
+      end,
       reset: Effect.sync(() => own.destroy()),
       transcript: recording.entries
     }

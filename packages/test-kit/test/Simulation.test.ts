@@ -22,15 +22,18 @@ describe("a simulation", () => {
     }))
 
   for (const [what, options] of Object.entries(mutants)) {
-    it.live.each([0, 10_000, 20_000])(`finds a broken engine: ${what} (from seed %d)`, (from) =>
-      Effect.gen(function*() {
-        const error = yield* Effect.flip(Simulation.explore({ ...options, scenarios: 500, from }))
-        console.log(what, error.seed - from, error.invariant)
-        // Its seed shows the same failure, and the engine as it is has none.
-        const scenario = yield* Scenario.make(error.seed)
-        const again = yield* Effect.flip(Simulation.run(scenario, options))
-        assert.deepStrictEqual(yield* Effect.flip(Simulation.run(scenario, options)), again)
-        yield* Simulation.run(scenario)
-      }), 60_000)
+    it.live.each([0, 10_000, 20_000])(
+      `finds a broken engine: ${what} (from seed %d)`,
+      (from) =>
+        Effect.gen(function*() {
+          const error = yield* Effect.flip(Simulation.explore({ ...options, scenarios: 500, from }))
+          // Its seed shows the same failure, and the engine as it is has none.
+          const scenario = yield* Scenario.make(error.seed)
+          const again = yield* Effect.flip(Simulation.run(scenario, options))
+          assert.deepStrictEqual(yield* Effect.flip(Simulation.run(scenario, options)), again)
+          yield* Simulation.run(scenario)
+        }),
+      60_000
+    )
   }
 })

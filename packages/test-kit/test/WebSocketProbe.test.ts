@@ -36,6 +36,16 @@ describe("a probe as client", () => {
       yield* probe.expectEnd
     }).pipe(Effect.provide(echoNetwork)))
 
+  it.effect("closes as an endpoint does, whatever comes before the answer", () =>
+    Effect.gen(function*() {
+      const server = yield* WebSocketServer.WebSocketServer
+      const probe = yield* WebSocketProbe.connect("ws://localhost")
+      yield* probe.sendText("a", "b")
+      const [connection] = yield* server.connections
+      yield* probe.close(4000, "enough")
+      assert.deepInclude({ ...yield* connection!.closed }, { code: 4000, reason: "enough", wasClean: true })
+    }).pipe(Effect.provide(echoNetwork)))
+
   it.effect("sends what no client may send", () =>
     Effect.gen(function*() {
       const probe = yield* WebSocketProbe.connect("ws://localhost")

@@ -101,8 +101,7 @@ export const mutants: Readonly<Record<string, Simulation.Options>> = {
   "a wake-up on drain is lost": {
     wrap: onServer((transport) =>
       around(transport, {
-        start: (handler) =>
-          transport.start(listening(handler, { onDrain: nth(2, () => {}, () => handler.onDrain()) }))
+        start: (handler) => transport.start(listening(handler, { onDrain: nth(2, () => {}, () => handler.onDrain()) }))
       })
     )
   },

@@ -16,7 +16,7 @@ export const isTestClock: Effect.Effect<boolean> = Clock.clockWith((clock) =>
 )
 
 /**
- * Lets the time pass once it has stood still for half a second of real time while `isPending` holds.
+ * Lets the time pass once it has stood still for 50 milliseconds of real time while `isPending` holds.
  *
  * A test whose fiber waits for the release of its connections cannot call `TestClock.adjust`. Over a link with latency, or
  * one that is cut, that release would wait for ever, and hide why the test failed.
@@ -29,7 +29,7 @@ export const makeWatch: (isPending: () => boolean) => Effect.Effect<Effect.Effec
     const watch = Effect.gen(function*() {
       while (isPending()) {
         const before = clock.currentTimeMillisUnsafe()
-        yield* TestClock.withLive(Effect.sleep("500 millis"))
+        yield* TestClock.withLive(Effect.sleep("50 millis"))
         if (clock.currentTimeMillisUnsafe() !== before) continue
         while (isPending()) yield* TestClock.adjust("10 millis")
       }
