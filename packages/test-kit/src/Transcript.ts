@@ -57,7 +57,7 @@ export interface Recording {
 }
 
 /**
- * Records what passes through a transport.
+ * Gives the function that records what passes through a transport, with the times of the `Clock`.
  *
  * **When to use**
  *
@@ -68,11 +68,33 @@ export interface Recording {
  *
  * It keeps every payload for as long as it is kept itself.
  *
+ * **Example** (All connections of a network)
+ *
+ * ```ts
+ * import { TestNetwork, Transcript } from "@effect-ws/test-kit"
+ * import { Effect, Layer } from "effect"
+ *
+ * const recordings: Array<Transcript.Recording> = []
+ *
+ * const network = Layer.unwrap(Effect.map(Transcript.recorder, (record) =>
+ *   TestNetwork.layerWith({
+ *     wrap: (transport, role) => {
+ *       if (role === "server") return transport
+ *       const recording = record(transport)
+ *       recordings.push(recording)
+ *       return recording.transport
+ *     }
+ *   })))
+ * ```
+ *
  * @category recording
  * @since 0.1.0
  */
-export const record: (transport: Transport) => Effect.Effect<Recording> = Effect.fnUntraced(function*(transport) {
-  const clock = yield* Clock.Clock
+export const recorder: Effect.Effect<(transport: Transport) => Recording> = Clock.clockWith((clock) =>
+  Effect.succeed((transport) => record(transport, clock))
+)
+
+const record = (transport: Transport, clock: Clock.Clock): Recording => {
   const began = clock.currentTimeMillisUnsafe()
   const entries: Array<Entry> = []
   const sent = new FrameCollector()
@@ -123,7 +145,16 @@ export const record: (transport: Transport) => Effect.Effect<Recording> = Effect
       }
     }
   }
-})
+}
+
+/**
+ * The transcript as the other side would have recorded it: what was sent was received there.
+ *
+ * @category recording
+ * @since 0.1.0
+ */
+export const mirrored = (entries: ReadonlyArray<Entry>): ReadonlyArray<Entry> =>
+  entries.map((entry) => Object.assign({}, entry, { direction: entry.direction === "sent" ? "received" : "sent" }))
 
 const names = new Map<number, string>(Object.entries(Opcode).map(([name, opcode]) => [opcode, name]))
 const opcodes = new Map<string, number>(Object.entries(Opcode))
@@ -182,7 +213,7 @@ export const format = (
     const head = `${String(entry.at).padStart(8)} ${arrows[entry.direction]}`
     if (entry._tag !== "Frame") return `${head} ${entry._tag.toLowerCase()}`
     const [name = "", length = "", ...rest] = formatFrame(entry.frame, options).split(" ")
-    return `${head} ${name.padEnd(12)} ${length.padStart(7)} ${rest.join(" ")}`.trimEnd()
+    return `${head} ${name.padEnd(13)} ${length.padStart(7)} ${rest.join(" ")}`.trimEnd()
   }).join("\n")
 
 /**

@@ -73,6 +73,8 @@ export interface WebSocketProbe {
   readonly expectPing: Effect.Effect<Uint8Array, ProbeError>
   /** Expects a Pong as the next frame: with this payload, if given. */
   readonly expectPong: (payload?: Uint8Array) => Effect.Effect<Uint8Array, ProbeError>
+  /** Expects exactly this frame. */
+  readonly expectFrame: (frame: Wire.Frame) => Effect.Effect<void, ProbeError>
   /** Expects that no message and no Close arrives while the time passes; under a `TestClock` it makes it pass. */
   readonly expectNoMessage: (duration: Duration.Input) => Effect.Effect<void, ProbeError>
   /** Expects that the other side ends what it sends, or drops the connection, without anything but Pings and Pongs before. */
@@ -122,7 +124,7 @@ const patience = "3 seconds"
  */
 export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocketProbe, never, Scope.Scope> = Effect
   .fnUntraced(function*(transport, role) {
-    const recording = yield* Transcript.record(transport)
+    const recording = (yield* Transcript.recorder)(transport)
     const own = recording.transport
     const frames = yield* Queue.unbounded<Transcript.Frame, Cause.Done>()
     const collector = new FrameCollector()
@@ -271,18 +273,27 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
       }),
       expectPing: control(Opcode.ping, "Ping", undefined),
       expectPong: (payload) => control(Opcode.pong, "Pong", payload),
+      expectFrame: Effect.fnUntraced(function*(wanted) {
+        const expected = shown(wanted)
+        const frame = yield* nextBut(isControl(wanted.opcode) ? [] : heartbeats, expected)
+        const { fin = true, opcode, payload, rsv = 0 } = wanted
+        const isWanted = frame.fin === fin && frame.rsv === rsv && frame.opcode === opcode
+        if (!isWanted || !isEqual(frame.payload, payload)) {
+          return yield* failed(expected, `got ${Transcript.formatFrame(frame)}`)
+        }
+      }),
       expectNoMessage: Effect.fnUntraced(function*(duration) {
         const expected = "no message"
         yield* isTestTime ? TestClock.adjust(duration) : Effect.sleep(duration)
         for (let found = yield* Queue.poll(frames); found._tag === "Some"; found = yield* Queue.poll(frames)) {
-          if (heartbeats.some((opcode) => opcode === found.value.opcode)) continue
+          if (isHeartbeat(found.value)) continue
           return yield* failed(expected, `got ${Transcript.formatFrame(found.value)}`)
         }
       }),
       expectEnd: Effect.gen(function*() {
         const expected = "the end"
         const end = Queue.take(frames).pipe(
-          Effect.repeat({ while: ({ opcode }) => heartbeats.some((heartbeat) => heartbeat === opcode) }),
+          Effect.repeat({ while: isHeartbeat }),
           Effect.raceFirst(Effect.andThen(waiting, failed(expected, "nothing came"))),
           Effect.exit
         )
@@ -445,6 +456,55 @@ export const listen: (
     }))
   }
 )
+
+/**
+ * Plays a transcript again: does what the recorded side did, and expects what it received, in the same order.
+ *
+ * **Details**
+ *
+ * The probe has the role of the side that was recorded; for the other one, take the `mirrored` transcript. Times do not
+ * count, and the Pings and Pongs that were received are not expected.
+ *
+ * **Example** (A session of yesterday, against the server of today)
+ *
+ * ```ts
+ * import { TestNetwork, Transcript, WebSocketProbe } from "@effect-ws/test-kit"
+ * import { Effect } from "effect"
+ *
+ * const yesterday = `
+ *        0 -> text               5 "hello"
+ *      200 <- text               5 "hello"
+ *     1000 -> close              5 1000 "bye"
+ *     1200 <- close              5 1000 "bye"
+ * `
+ *
+ * const test = Effect.gen(function*() {
+ *   const probe = yield* WebSocketProbe.connect("ws://localhost")
+ *   yield* WebSocketProbe.replay(probe, yield* Transcript.parse(yesterday))
+ * })
+ * ```
+ *
+ * @category transcripts
+ * @since 0.1.0
+ */
+export const replay = (
+  probe: WebSocketProbe,
+  entries: ReadonlyArray<Transcript.Entry>
+): Effect.Effect<void, ProbeError> =>
+  Effect.forEach(entries, (entry) => {
+    const isSent = entry.direction === "sent"
+    switch (entry._tag) {
+      case "Frame":
+        if (isSent) return probe.send(entry.frame)
+        return isHeartbeat(entry.frame) ? Effect.void : probe.expectFrame(entry.frame)
+      case "End":
+        return isSent ? probe.end : probe.expectEnd
+      case "Closed":
+        return isSent ? probe.reset : probe.expectEnd
+    }
+  }, { discard: true })
+
+const isHeartbeat = ({ opcode }: Transcript.Frame): boolean => opcode === Opcode.ping || opcode === Opcode.pong
 
 const shown = (frame: Wire.Frame): string => Transcript.formatFrame({ fin: true, rsv: 0, ...frame })
 

@@ -191,13 +191,13 @@ describe("an expectation that fails", () => {
         error.message,
         [
           "expected a Close with 1001, but got 0xb 1 3f",
-          "       0 <- text               5 \"hello\"",
-          "       0 -> text               2 \"hi\"",
-          "    2500 <- text+/rsv4         4 \"frag\"",
-          "    2500 <- ping               2 01ff",
-          "    2500 <- continuation       4 \"ment\"",
-          "    2500 <- 0xb                1 3f",
-          "    2500 <- close              5 1000 \"bye\"",
+          "       0 <- text                5 \"hello\"",
+          "       0 -> text                2 \"hi\"",
+          "    2500 <- text+/rsv4          4 \"frag\"",
+          "    2500 <- ping                2 01ff",
+          "    2500 <- continuation        4 \"ment\"",
+          "    2500 <- 0xb                 1 3f",
+          "    2500 <- close               5 1000 \"bye\"",
           "    2500 <- end"
         ].join("\n")
       )
