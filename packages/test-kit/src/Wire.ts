@@ -53,10 +53,36 @@ export interface FrameOptions {
  */
 export type Payload = string | Uint8Array | ReadonlyArray<number>
 
+/**
+ * Options that say: not the last fragment of its message.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export const more: FrameOptions = { fin: false }
+
 const encoder = new TextEncoder()
 
-const bytesOf = (payload: Payload): Uint8Array =>
+/**
+ * The bytes of a payload.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const bytesOf = (payload: Payload): Uint8Array =>
   typeof payload === "string" ? encoder.encode(payload) : Uint8Array.from(payload)
+
+/**
+ * Bytes in which a shift, a gap or a wrong mask would show.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const pattern = (length: number, seed = 0): Uint8Array => {
+  const bytes = new Uint8Array(length)
+  for (let i = 0; i < length; i++) bytes[i] = seed + i * 7 + (i >>> 8)
+  return bytes
+}
 
 /**
  * A frame of any opcode.

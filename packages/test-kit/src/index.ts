@@ -7,6 +7,16 @@
 /**
  * @since 0.1.0
  */
+export * as Conformance from "./Conformance.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as ConformanceRule from "./ConformanceRule.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Scenario from "./Scenario.ts"
 
 /**
