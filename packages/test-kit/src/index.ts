@@ -17,6 +17,11 @@ export * as ConformanceRule from "./ConformanceRule.ts"
 /**
  * @since 0.1.0
  */
+export * as LeakGuard from "./LeakGuard.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Scenario from "./Scenario.ts"
 
 /**
@@ -53,3 +58,8 @@ export * as WebSocketProbe from "./WebSocketProbe.ts"
  * @since 0.1.0
  */
 export * as Wire from "./Wire.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as WireArbitrary from "./WireArbitrary.ts"
