@@ -184,6 +184,9 @@ export const layerWith = (
  * Tests that share a layer, as with `layer(TestNetwork.layer)` of `@effect/vitest`, share its network and its clock: they
  * must not run at the same time.
  *
+ * Effect builds a layer once for everything inside an `Effect.provide`: for two networks in one test, provide them one
+ * after the other, or call {@link layerWith} for each.
+ *
  * **Example** (A server and a client without a port)
  *
  * ```ts

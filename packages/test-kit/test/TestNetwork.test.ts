@@ -1,8 +1,8 @@
-import { HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import { TestNetwork, VirtualTime } from "@effect-ws/test-kit"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 const Echo = WebSocketServer.serve((connection) =>
@@ -249,6 +249,84 @@ describe("TestNetwork", () => {
         Effect.tap((event) => Effect.sync(() => assert.strictEqual(event.wasClean, what === "slow")))
       )
   )
+
+  it.effect("what is set for all links holds for those to come, in its direction; what is set for one, for that one", () =>
+    Effect.gen(function*() {
+      const network = yield* TestNetwork.TestNetwork
+      yield* network.set({ latency: "50 millis" }, "toClient")
+      const connect = Effect.gen(function*() {
+        const connecting = yield* start(WebSocketClient.connect("ws://localhost"))
+        yield* TestClock.adjust("50 millis")
+        return yield* Fiber.join(connecting)
+      })
+      const [one, other] = [yield* connect, yield* connect]
+      yield* Effect.flatMap(network.linkOf(one), (link) => link.set({ latency: "1 second" }, "toServer"))
+      const pings = yield* start(Effect.all([one.ping, other.ping], { concurrency: 2 }))
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual((yield* Fiber.join(pings)).map(Duration.toMillis), [1050, 50])
+    }).pipe(Effect.provide(echoNetwork())))
+
+  it.effect("linkOf finds the link from either side, until the connection is over", () => {
+    let server: Connection.Connection | undefined
+    const Keep = WebSocketServer.serve((connection) => {
+      server = connection
+      return connection.closed
+    })
+    return Effect.gen(function*() {
+      const network = yield* TestNetwork.TestNetwork
+      yield* WebSocketClient.connect("ws://localhost")
+      const client = yield* WebSocketClient.connect("ws://localhost")
+      const link = yield* network.linkOf(client)
+      assert.strictEqual(yield* network.linkOf(server!), link)
+      assert.strictEqual((yield* network.links)[1], link)
+      yield* client.abort
+      yield* Effect.repeat(Effect.yieldNow, { times: 4 })
+      assert.isTrue(Exit.hasDies(yield* Effect.exit(network.linkOf(client))))
+    }).pipe(Effect.provide(Layer.provideMerge(Keep, TestNetwork.layer)))
+  })
+
+  it.effect("wrap goes around the transports of both sides", () => {
+    const roles: Array<string> = []
+    return Effect.gen(function*() {
+      const connection = yield* WebSocketClient.connect("ws://localhost")
+      yield* connection.send("hello")
+      yield* connection.receive
+      assert.sameMembers(roles, ["client", "server"])
+    }).pipe(Effect.provide(echoNetwork({
+      wrap: (transport, role) => {
+        roles.push(role)
+        return transport
+      }
+    })))
+  })
+
+  it.effect("a header that is not HTTP is refused before anything is sent", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(WebSocketClient.connect("ws://localhost", { headers: { "x-bad": "a\nb" } }))
+      assert.strictEqual(error.reason._tag, "InvalidRequest")
+    }).pipe(Effect.provide(echoNetwork())))
+
+  it.effect("two servers at one address are a mistake of the test", () =>
+    Effect.gen(function*() {
+      const exit = yield* Effect.exit(Effect.scoped(Layer.build(TestNetwork.layerServer())))
+      assert.isTrue(Exit.hasDies(exit))
+    }).pipe(Effect.provide(TestNetwork.layer)))
+
+  it.effect("a failing test tells the seed of its network, a passing one does not", () => {
+    const lines: Array<unknown> = []
+    const logger = Logger.make(({ message }) => {
+      lines.push(message)
+    })
+    const run = <E>(test: Effect.Effect<void, E>, seed: number) =>
+      Effect.exit(Effect.provide(test, TestNetwork.layerNetwork({ seed }))).pipe(
+        Effect.provide(Logger.layer([logger]))
+      )
+    return Effect.gen(function*() {
+      yield* run(Effect.void, 1)
+      yield* run(Effect.fail("no"), 2)
+      assert.deepStrictEqual(lines.flat(), ["The seed of the TestNetwork was 2"])
+    })
+  })
 
   it.effect("the end of the network is the end of its links", () =>
     Effect.gen(function*() {
