@@ -41,7 +41,7 @@ describe("the leak guard", () => {
       )
       assert.deepInclude({ ...error }, { _tag: "LeakError", links: 1 })
       yield* Scope.close(forgotten, Exit.void)
-    }).pipe(Effect.provide(Layer.merge(Echo, TestNetwork.layerClient)), Effect.provide(TestNetwork.layerNetwork())))
+    }).pipe(Effect.provide(Layer.provideMerge(Layer.merge(Echo, TestNetwork.layerClient), TestNetwork.layerNetwork()))))
 
   it.effect("does not hide the failure of the test itself", () =>
     Effect.gen(function*() {
