@@ -17,6 +17,14 @@ const messageOverhead = 32
 
 const weight = (message: Message): number => message.length + messageOverhead
 
+interface Consumer<A> {
+  readonly take: (queue: ReceiveQueue) => A
+  readonly resume: (effect: Pull.Pull<A, ConnectionError>) => void
+}
+
+const takeAll = (queue: ReceiveQueue) => queue.takeAllUnsafe()
+const takeOne = (queue: ReceiveQueue) => queue.takeOneUnsafe()
+
 /**
  * Hands over what arrived: a batch as a whole, synchronously, to the consumer that waits for it.
  *
@@ -24,16 +32,16 @@ const weight = (message: Message): number => message.length + messageOverhead
  * @since 0.1.0
  */
 export class ReceiveQueue {
-  private readonly onEmpty: () => void
+  private readonly owner: { readonly onEmpty: () => void }
   private messages: Array<Message> = []
   private held = 0
   private isAccepting = true
   private end: End | undefined
-  private readonly consumers = new Set<() => void>()
+  private readonly consumers: Array<Consumer<unknown>> = []
 
   /** `onEmpty` is called whenever the last buffered message was taken. */
-  constructor(onEmpty: () => void) {
-    this.onEmpty = onEmpty
+  constructor(owner: { readonly onEmpty: () => void }) {
+    this.owner = owner
   }
 
   /** What is buffered, in bytes (a character counts as one), with an overhead for each message. */
@@ -70,35 +78,46 @@ export class ReceiveQueue {
 
   /** All that is buffered, as one batch; waits for some if there is none. */
   get pull(): Pull.Pull<NonEmptyReadonlyArray<Message>, ConnectionError> {
-    return this.consume(() => {
-      const batch = this.messages as unknown as NonEmptyReadonlyArray<Message>
-      this.clear()
-      return batch
-    })
+    return this.consume(takeAll)
   }
 
   /** One message; what came with it stays for the next consumer. */
   get receive(): Pull.Pull<Message, ConnectionError> {
-    return this.consume(() => {
-      const message = this.messages.shift()!
-      this.held -= weight(message)
-      return message
+    return this.consume(takeOne)
+  }
+
+  /** Takes the buffered messages; there is one at least. */
+  takeAllUnsafe(): NonEmptyReadonlyArray<Message> {
+    const batch = this.messages
+    this.clear()
+    return batch as unknown as NonEmptyReadonlyArray<Message>
+  }
+
+  /** Takes the first buffered message; there is one at least. */
+  takeOneUnsafe(): Message {
+    const message = this.messages.shift()!
+    this.held -= weight(message)
+    return message
+  }
+
+  private consume<A>(take: (queue: ReceiveQueue) => A): Pull.Pull<A, ConnectionError> {
+    return Effect.callback((resume) => {
+      // Whoever waits comes first: a message goes to one consumer only.
+      if (this.consumers.length === 0 && this.isReady) return resume(this.next(take))
+      const consumer: Consumer<A> = { take, resume }
+      this.consumers.push(consumer as Consumer<unknown>)
+      return Effect.sync(() => {
+        const at = this.consumers.indexOf(consumer as Consumer<unknown>)
+        if (at >= 0) this.consumers.splice(at, 1)
+      })
     })
   }
 
-  private consume<A>(take: () => A): Pull.Pull<A, ConnectionError> {
-    return Effect.callback((resume) => {
-      const consumer = () => {
-        if (this.messages.length === 0) return resume(this.end!)
-        const taken = take()
-        if (this.messages.length === 0) this.onEmpty()
-        resume(Effect.succeed(taken))
-      }
-      // Whoever waits comes first: a message goes to one consumer only.
-      if (this.consumers.size === 0 && this.isReady) return consumer()
-      this.consumers.add(consumer)
-      return Effect.sync(() => this.consumers.delete(consumer))
-    })
+  private next<A>(take: (queue: ReceiveQueue) => A): Pull.Pull<A, ConnectionError> {
+    if (this.messages.length === 0) return this.end!
+    const taken = take(this)
+    if (this.messages.length === 0) this.owner.onEmpty()
+    return Effect.succeed(taken)
   }
 
   private clear(): void {
@@ -111,10 +130,9 @@ export class ReceiveQueue {
   }
 
   private serve(): void {
-    for (const consumer of this.consumers) {
-      if (!this.isReady) return
-      this.consumers.delete(consumer)
-      consumer()
+    while (this.consumers.length > 0 && this.isReady) {
+      const { resume, take } = this.consumers.shift()!
+      resume(this.next(take))
     }
   }
 }

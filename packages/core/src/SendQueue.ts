@@ -5,12 +5,13 @@
  */
 import * as Effect from "effect/Effect"
 import * as MutableList from "effect/MutableList"
+import { notOpen, Turns } from "./internal/turns.ts"
 import { isPrepared, type Message, type Prepared } from "./Message.ts"
 import { Opcode } from "./protocol/Frame.ts"
 import { FrameEncoder } from "./protocol/FrameEncoder.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Transport } from "./Transport.ts"
-import { ConnectionNotOpen, QueueFull, SendError } from "./WebSocketError.ts"
+import { QueueFull, SendError } from "./WebSocketError.ts"
 
 /**
  * What happens to a message that the queue has no room for.
@@ -30,7 +31,21 @@ import { ConnectionNotOpen, QueueFull, SendError } from "./WebSocketError.ts"
 export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { readonly close: 1008 | 1013 }
 
 /**
- * What a queue is made of.
+ * What a queue goes by.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SendQueueOptions {
+  readonly utf8: Utf8Codec
+  readonly maskKey: (() => number) | undefined
+  readonly maxQueuedMessages: number
+  readonly maxQueuedBytes: number
+  readonly overflow: Overflow
+}
+
+/**
+ * Whom a queue belongs to.
  *
  * **Details**
  *
@@ -40,13 +55,8 @@ export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { re
  * @category models
  * @since 0.1.0
  */
-export interface SendQueueOptions {
+export interface SendQueueOwner {
   readonly transport: Transport
-  readonly utf8: Utf8Codec
-  readonly maskKey: (() => number) | undefined
-  readonly maxQueuedMessages: number
-  readonly maxQueuedBytes: number
-  readonly overflow: Overflow
   readonly onOverflowClose: (code: number) => void
   readonly onFlushed: () => void
 }
@@ -61,17 +71,11 @@ interface Outgoing {
   readonly droppable: boolean
 }
 
-interface Sender {
-  readonly fits: () => boolean
-  readonly accept: () => void
-  readonly resume: (effect: Effect.Effect<void, SendError>) => void
-}
-
 const flushThreshold = 64 * 1024
 // Control frames wait beside the queue, so they have a bound of their own.
 const maxWaitingControls = 64
-
-const notOpen = new SendError({ reason: new ConnectionNotOpen({}) })
+// Measuring a text is a pass over it; up to this many bytes, room for the worst case is cheaper.
+const maxUnmeasured = 4 * 1024
 
 /**
  * Encodes accepted messages into one buffer that is written once per turn of the event loop, and holds frames back while
@@ -89,34 +93,38 @@ const notOpen = new SendError({ reason: new ConnectionNotOpen({}) })
  */
 export class SendQueue {
   private readonly options: SendQueueOptions
+  private readonly owner: SendQueueOwner
   private readonly encoder: FrameEncoder
   private phase: "Accepting" | "Sealed" | "Ended" = "Accepting"
   private busy = false
   private flushing = false
   private scheduled = false
-  private streaming = false
 
   private readonly queue = MutableList.make<Outgoing>()
-  private readonly held = MutableList.make<Outgoing>()
-  private heldBytes = 0
   private controls: Array<Outgoing> = []
+  // The messages behind a streamed one, while there is one.
+  private held: MutableList.MutableList<Outgoing> | undefined
+  private heldBytes = 0
 
   // All that was accepted and not yet handed over; of it, what is in the encoder, and what the busy transport still reads.
   private messages = 0
   private bytes = 0
-  private encoded = { messages: 0, bytes: 0 }
-  private inFlight = { messages: 0, bytes: 0 }
+  private encodedMessages = 0
+  private encodedBytes = 0
+  private messagesInFlight = 0
+  private bytesInFlight = 0
 
-  private readonly senders = new Set<Sender>()
-  private readonly fragmentSenders = new Set<Sender>()
-  private readonly controlSenders = new Set<Sender>()
-  private readonly sealWaiters = new Set<Sender>()
-  private readonly drainWaiters = new Set<(effect: Effect.Effect<void, SendError>) => void>()
+  private readonly senders = new Turns()
+  private readonly fragmentSenders = new Turns()
+  private readonly controlSenders = new Turns()
+  private readonly sealWaiters = new Turns()
+  private drainWaiters: Array<(effect: Effect.Effect<void, SendError>) => void> = []
   // Whether the end of the connection prevented something accepted from being sent.
   private hasLost = false
 
-  constructor(options: SendQueueOptions) {
+  constructor(options: SendQueueOptions, owner: SendQueueOwner) {
     this.options = options
+    this.owner = owner
     this.encoder = new FrameEncoder(options)
   }
 
@@ -151,62 +159,83 @@ export class SendQueue {
     })
   }
 
+  /** Accepts messages in order, as `send` does; without an effect for each as long as there is room. */
+  sendAll(messages: Iterable<Message | Prepared>): Effect.Effect<void, SendError> {
+    return Effect.suspend(() => {
+      const { overflow } = this.options
+      const iterator = messages[Symbol.iterator]()
+      const next = (): Effect.Effect<void, SendError> => {
+        for (let result = iterator.next(); !result.done; result = iterator.next()) {
+          const outcome = this.sendUnsafe(result.value, overflow)
+          if (outcome === "NotOpen") return Effect.fail(notOpen)
+          if (outcome !== "Full") continue
+          if (overflow !== "suspend") return Effect.fail(this.full())
+          return Effect.flatMap(this.suspend(result.value), next)
+        }
+        return Effect.void
+      }
+      return next()
+    })
+  }
+
   /** Accepts a message without an effect, or tells why not: "Full" under the policies "suspend" and "fail". */
   sendUnsafe(message: Message | Prepared, overflow: Overflow): "Accepted" | "Dropped" | "Full" | "NotOpen" {
     if (this.phase !== "Accepting") return "NotOpen"
+    if (typeof message === "string" ? this.sendShortText(message) : this.sendPrepared(message)) return "Accepted"
     const outgoing = this.outgoing(message)
-    if (this.senders.size > 0 || !this.hasRoom(outgoing.size)) {
+    if (!this.senders.isEmpty || !this.hasRoom(outgoing.size)) {
       if (overflow === "suspend" || overflow === "fail") return "Full"
       if (overflow === "drop-newest") return "Dropped"
       if (overflow !== "drop-oldest") {
-        this.options.onOverflowClose(overflow.close)
+        this.owner.onOverflowClose(overflow.close)
         return "NotOpen"
       }
       // What is in flight cannot be dropped; if it leaves no room, nothing else is dropped in vain.
-      const { bytes, messages } = this.inFlight
-      if (messages > 0 && bytes + outgoing.size > this.options.maxQueuedBytes) return "Dropped"
+      if (this.messagesInFlight > 0 && this.bytesInFlight + outgoing.size > this.options.maxQueuedBytes) {
+        return "Dropped"
+      }
       this.dropOldest(outgoing.size)
       if (!this.fits(outgoing.size)) return "Dropped"
     }
-    this.accept(outgoing, this.streaming ? this.held : this.queue)
+    this.acceptMessage(outgoing)
     return "Accepted"
   }
 
   /** Tells whether a streamed message has begun and not ended. */
   get isStreaming(): boolean {
-    return this.streaming
+    return this.held !== undefined
   }
 
   /** Appends a frame of the streamed message, suspending while there is no room; the one with `fin` ends the message. */
   sendFragment(opcode: Opcode, payload: Uint8Array, fin: boolean): Effect.Effect<void, SendError> {
     const size = this.encoder.frameLength(payload.length)
     const outgoing: Outgoing = { opcode, payload, length: payload.length, fin, size, droppable: false }
-    return this.enter(
-      this.fragmentSenders,
+    return this.fragmentSenders.take(
       () => {
         // What is held waits for this message to end, so it must not be in the way of its frames.
         const others = this.bytes - this.heldBytes
         return others === 0 || others + size <= this.options.maxQueuedBytes
       },
       () => {
-        this.streaming = !fin
-        this.accept(outgoing, this.queue)
+        this.held ??= MutableList.make()
+        this.accept(outgoing)
         if (fin) this.releaseHeld()
-      }
+      },
+      this
     )
   }
 
   /** Fails once nothing more is accepted. */
   get awaitSealed(): Effect.Effect<void, SendError> {
-    return this.enter(this.sealWaiters, () => false, () => {})
+    return this.sealWaiters.take(() => false, () => {}, this)
   }
 
   /** Sends a control frame ahead of what waits; suspends while too many control frames wait. */
   sendControl(opcode: Opcode, payload: Uint8Array): Effect.Effect<void, SendError> {
-    return this.enter(
-      this.controlSenders,
+    return this.controlSenders.take(
       () => this.controls.length < maxWaitingControls,
-      () => this.control(this.controlFrame(opcode, payload))
+      () => this.control(this.controlFrame(opcode, payload)),
+      this
     )
   }
 
@@ -232,10 +261,10 @@ export class SendQueue {
     if (this.phase !== "Accepting") return
     this.phase = "Sealed"
     // A data frame cannot follow an unfinished message (section 5.4), so what waits behind one is never sent.
-    this.discard(this.held)
+    if (this.held !== undefined) this.discard(this.held)
     if (discard) this.discard(this.queue)
-    this.accept(this.controlFrame(Opcode.close, payload), this.queue)
-    this.failSenders()
+    this.accept(this.controlFrame(Opcode.close, payload))
+    this.endTurns()
   }
 
   /** Forgets everything: the transport is gone. */
@@ -243,21 +272,21 @@ export class SendQueue {
     this.phase = "Ended"
     this.hasLost ||= this.messages > 0
     MutableList.clear(this.queue)
-    MutableList.clear(this.held)
+    this.held = undefined
     this.controls = []
     this.messages = this.bytes = 0
     this.encoder.take()
     this.encoder.release(false)
-    this.failSenders()
+    this.endTurns()
     this.settleDrained()
   }
 
   /** Goes on after the transport took what it was given. */
   drained(): void {
     this.busy = false
-    this.messages -= this.inFlight.messages
-    this.bytes -= this.inFlight.bytes
-    this.inFlight = { messages: 0, bytes: 0 }
+    this.messages -= this.messagesInFlight
+    this.bytes -= this.bytesInFlight
+    this.messagesInFlight = this.bytesInFlight = 0
     this.flush()
   }
 
@@ -265,9 +294,16 @@ export class SendQueue {
   get awaitDrained(): Effect.Effect<void, SendError> {
     return Effect.callback((resume) => {
       if (this.bytes === 0) return resume(this.drainedResult)
-      this.drainWaiters.add(resume)
-      return Effect.sync(() => this.drainWaiters.delete(resume))
+      this.drainWaiters.push(resume)
+      return Effect.sync(() => {
+        this.drainWaiters = this.drainWaiters.filter((waiter) => waiter !== resume)
+      })
     })
+  }
+
+  /** Goes on after a sender gave its turn up: those behind may fit where it did not. */
+  onGivenUp(): void {
+    if (!this.flushing) this.serveTurns()
   }
 
   /** Leaves the flush of what is sent from now on to the caller, who calls `flush` before its turn ends. */
@@ -282,31 +318,34 @@ export class SendQueue {
     this.flushing = true
     do {
       this.write()
-    } while (!this.busy && this.resumeSenders())
+    } while (!this.busy && this.serveTurns())
     this.flushing = false
     if (this.busy || this.bytes > 0) return
     this.settleDrained()
-    if (this.isFlushed) this.options.onFlushed()
+    if (this.isFlushed) this.owner.onFlushed()
   }
 
   private write(): void {
     while (!this.busy && this.phase !== "Ended") {
-      for (const frame of this.controls) this.encode(frame)
-      if (this.controls.length > 0) this.controls = []
+      if (this.controls.length > 0) {
+        for (const frame of this.controls) this.encode(frame)
+        this.controls = []
+      }
       while (this.queue.length > 0 && this.encoder.bytes < flushThreshold) {
         this.encode(MutableList.take(this.queue) as Outgoing)
       }
       if (this.encoder.bytes === 0) return
-      const { encoded } = this
-      this.encoded = { messages: 0, bytes: 0 }
-      const taken = this.options.transport.write(this.encoder.take())
+      const { encodedBytes, encodedMessages } = this
+      this.encodedMessages = this.encodedBytes = 0
+      const taken = this.owner.transport.write(this.encoder.take())
       this.encoder.release(taken)
       if (taken) {
-        this.messages -= encoded.messages
-        this.bytes -= encoded.bytes
+        this.messages -= encodedMessages
+        this.bytes -= encodedBytes
       } else {
         this.busy = true
-        this.inFlight = encoded
+        this.messagesInFlight = encodedMessages
+        this.bytesInFlight = encodedBytes
       }
     }
   }
@@ -317,6 +356,37 @@ export class SendQueue {
     if (this.scheduled || this.flushing || this.busy) return
     this.scheduled = true
     queueMicrotask(() => this.flush())
+  }
+
+  // Whether a message would be encoded at once.
+  private get isDirect(): boolean {
+    return !this.busy && this.queue.length === 0 && this.held === undefined && this.senders.isEmpty
+  }
+
+  // There is room for the text however long its encoding is: it is encoded without being measured.
+  private sendShortText(text: string): boolean {
+    const longest = text.length * 3
+    if (!this.isDirect || longest > maxUnmeasured || !this.fits(this.encoder.frameLength(longest))) return false
+    this.sent(this.encoder.shortText(text))
+    return true
+  }
+
+  // There is nothing to do but to pass the frame on.
+  private sendPrepared(message: Uint8Array | Prepared): boolean {
+    if (!isPrepared(message) || this.options.maskKey !== undefined) return false
+    const size = message.frame.length
+    if (!this.isDirect || !this.fits(size)) return false
+    this.encoder.encoded(message.frame)
+    this.sent(size)
+    return true
+  }
+
+  private sent(size: number): void {
+    this.messages++
+    this.bytes += size
+    this.encodedMessages++
+    this.encodedBytes += size
+    this.schedule()
   }
 
   private outgoing(payload: Message | Prepared): Outgoing {
@@ -332,29 +402,36 @@ export class SendQueue {
     return { opcode, payload, length, fin: true, size: this.encoder.frameLength(length), droppable }
   }
 
-  private accept(outgoing: Outgoing, list: MutableList.MutableList<Outgoing>): void {
-    this.messages += messagesIn(outgoing)
-    this.bytes += outgoing.size
-    if (list === this.held) this.heldBytes += outgoing.size
-    if (!this.busy && this.queue.length === 0 && list === this.queue) {
-      this.encode(outgoing)
-    } else {
-      MutableList.append(list, outgoing)
-    }
+  private accept(outgoing: Outgoing): void {
+    this.count(outgoing)
+    if (!this.busy && this.queue.length === 0) this.encode(outgoing)
+    else MutableList.append(this.queue, outgoing)
     this.schedule()
   }
 
+  private acceptMessage(outgoing: Outgoing): void {
+    if (this.held === undefined) return this.accept(outgoing)
+    this.count(outgoing)
+    this.heldBytes += outgoing.size
+    MutableList.append(this.held, outgoing)
+  }
+
   private control(frame: Outgoing): void {
-    this.bytes += frame.size
+    this.count(frame)
     if (this.busy) this.controls.push(frame)
     else this.encode(frame)
     this.schedule()
   }
 
+  private count(outgoing: Outgoing): void {
+    this.messages += messagesIn(outgoing)
+    this.bytes += outgoing.size
+  }
+
   private encode(outgoing: Outgoing): void {
     const { fin, length, opcode, payload } = outgoing
-    this.encoded.messages += messagesIn(outgoing)
-    this.encoded.bytes += outgoing.size
+    this.encodedMessages += messagesIn(outgoing)
+    this.encodedBytes += outgoing.size
     if (typeof payload === "string") {
       this.encoder.text(payload, length)
     } else if (!isPrepared(payload)) {
@@ -382,53 +459,28 @@ export class SendQueue {
 
   private suspend(message: Message | Prepared): Effect.Effect<void, SendError> {
     const outgoing = this.outgoing(message)
-    return this.enter(
-      this.senders,
-      () => this.fits(outgoing.size),
-      () => this.accept(outgoing, this.streaming ? this.held : this.queue)
-    )
+    return this.senders.take(() => this.fits(outgoing.size), () => this.acceptMessage(outgoing), this)
   }
 
-  // Takes the caller's turn now, or suspends it until those before it had theirs and there is room. Interruption gives the
-  // turn up, and nothing is sent.
-  private enter(senders: Set<Sender>, fits: () => boolean, accept: () => void): Effect.Effect<void, SendError> {
-    return Effect.callback((resume) => {
-      if (this.phase !== "Accepting") return resume(Effect.fail(notOpen))
-      if (senders.size === 0 && fits()) {
-        accept()
-        return resume(Effect.void)
-      }
-      const sender: Sender = { fits, accept, resume }
-      senders.add(sender)
-      return Effect.sync(() => {
-        // Those behind may fit where this one did not.
-        if (senders.delete(sender) && !this.flushing) this.resumeSenders()
-      })
-    })
+  private serveTurns(): boolean {
+    const fragments = this.fragmentSenders.serve()
+    const controls = this.controlSenders.serve()
+    return this.senders.serve() || fragments || controls
   }
 
-  private resumeSenders(): boolean {
-    let resumed = false
-    for (const senders of [this.fragmentSenders, this.controlSenders, this.senders]) {
-      for (const sender of senders) {
-        if (this.phase !== "Accepting" || !sender.fits()) break
-        senders.delete(sender)
-        sender.accept()
-        sender.resume(Effect.void)
-        resumed = true
-      }
-    }
-    return resumed
+  private endTurns(): void {
+    for (const turns of [this.fragmentSenders, this.controlSenders, this.senders, this.sealWaiters]) turns.end()
   }
 
   private releaseHeld(): void {
-    MutableList.appendAll(this.queue, MutableList.takeAll(this.held))
+    MutableList.appendAll(this.queue, MutableList.takeAll(this.held!))
+    this.held = undefined
     this.heldBytes = 0
     this.schedule()
   }
 
   private dropOldest(size: number): void {
-    for (const list of [this.queue, this.held]) {
+    for (const list of this.held === undefined ? [this.queue] : [this.queue, this.held]) {
       const kept: Array<Outgoing> = []
       while (!this.fits(size) && list.length > 0) {
         const oldest = MutableList.take(list) as Outgoing
@@ -452,21 +504,14 @@ export class SendQueue {
     if (list === this.held) this.heldBytes -= outgoing.size
   }
 
-  private failSenders(): void {
-    const all = [this.fragmentSenders, this.controlSenders, this.senders, this.sealWaiters]
-    const failing = all.flatMap((senders) => [...senders])
-    for (const senders of all) senders.clear()
-    for (const sender of failing) sender.resume(Effect.fail(notOpen))
-  }
-
   private get drainedResult(): Effect.Effect<void, SendError> {
     return this.hasLost ? Effect.fail(notOpen) : Effect.void
   }
 
   private settleDrained(): void {
-    if (this.drainWaiters.size === 0) return
-    const waiters = [...this.drainWaiters]
-    this.drainWaiters.clear()
+    const waiters = this.drainWaiters
+    if (waiters.length === 0) return
+    this.drainWaiters = []
     for (const resume of waiters) resume(this.drainedResult)
   }
 

@@ -235,20 +235,22 @@ export const make: (
     handshake: Connection.HandshakeResult,
     handler: Route["handler"],
     data: unknown
-  ): Effect.Effect<void> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function*() {
-        // Registered first, to be forgotten last: a closing connection still counts.
-        let connection: Connection.Connection | undefined
-        yield* Effect.addFinalizer(() => Effect.sync(() => connection && connections.delete(connection)))
-        connection = yield* Connection.make(transport, { ...options, heartbeat, handshake })
-        connections.add(connection)
-        yield* restore(handler(connection, data))
-      }).pipe(
+  ): Effect.Effect<void> => {
+    let connection: Connection.Connection | undefined
+    return Effect.uninterruptibleMask((restore) =>
+      Connection.make(transport, { ...options, heartbeat, handshake }).pipe(
+        Effect.flatMap((made) => {
+          connection = made
+          connections.add(made)
+          return restore(handler(made, data))
+        }),
         Effect.scoped,
-        Effect.catchCause(logHandlerFailure)
+        Effect.catchCause(logHandlerFailure),
+        // A closing connection still counts.
+        Effect.ensuring(Effect.sync(() => connection && connections.delete(connection)))
       )
     )
+  }
 
   return {
     server: {

@@ -53,8 +53,8 @@ export interface Transport {
  *
  * **Details**
  *
- * The bytes of `onData` belong to the connection from then on: it overwrites them, and may keep them as messages. They are
- * a plain `Uint8Array`, not a subclass. None of these functions throws.
+ * The bytes of `onData` are lent for the length of the call, and the connection may overwrite them. None of these
+ * functions throws.
  *
  * @category models
  * @since 0.1.0

@@ -129,9 +129,9 @@ export const serve: {
 ): Layer.Layer<never, never, WebSocketServer | Exclude<R, Scope.Scope> | RH> =>
   Layer.effectDiscard(Effect.gen(function*() {
     const server = yield* WebSocketServer
-    const context = yield* Effect.context<Exclude<R, Scope.Scope> | RH>()
     const fibers = yield* FiberSet.make<void>()
-    const run = yield* FiberSet.runtime(fibers)()
+    // Fibers run in the context of the layer, so that handlers need no context of their own.
+    const run = yield* FiberSet.runtime(fibers)<Exclude<R, Scope.Scope> | RH>()
     const { handshake } = options
     yield* server.route({
       path: options.path,
@@ -139,12 +139,8 @@ export const serve: {
       handshake: (request) =>
         handshake === undefined
           ? Effect.succeed({ data: undefined })
-          : Effect.provideContext(handshake(request), context as Context.Context<RH>),
-      handler: (connection, data) =>
-        Effect.updateContext(
-          handler(connection, data as Data),
-          (scope: Context.Context<Scope.Scope>) => Context.merge(context, scope) as Context.Context<R>
-        ),
+          : handshake(request) as Effect.Effect<Accepted<Data>, HandshakeRejected>,
+      handler: (connection, data) => handler(connection, data as Data) as Effect.Effect<unknown, E, Scope.Scope>,
       run: (effect) => void run(effect)
     })
   }))

@@ -271,7 +271,9 @@ describe("demand", () => {
           }
         })
       })
-      handler!.onData(Wire.encode("client", flood.map((text) => Wire.text(text))))
+      const lent = Wire.encode("client", flood.map((text) => Wire.text(text)))
+      handler!.onData(lent)
+      lent.fill(0xff)
       handler!.onData(Wire.encode("client", [Wire.text("late")]))
       assert.deepStrictEqual(yield* takeAll(connection, 3001), [...flood, "late"])
     }))

@@ -6,21 +6,41 @@
 import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import { onRead } from "./internal/onread.ts"
+
+const nothing = new Uint8Array(0)
+
+// A listener for each event and socket would cost an idle connection more than anything else here, so they are shared, and
+// find their transport by the socket.
+const kTransport = Symbol("transport")
+type Carrier = Duplex & { [kTransport]: SocketTransport }
+
+function onError(this: Carrier, error: unknown): void {
+  this[kTransport].cause = error
+}
+function onClose(this: Carrier): void {
+  this[kTransport].onClose()
+}
+function onEnd(this: Carrier): void {
+  this[kTransport].handler?.onEnd()
+}
+function onData(this: Carrier, bytes: Buffer): void {
+  this[kTransport].handler?.onData(bytes)
+}
 
 class SocketTransport implements Transport {
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
   private readonly socket: Duplex
-  private handler: TransportHandler | undefined
-  private isDraining = false
-  private cause: unknown
+  private isPaused = false
+  handler: TransportHandler | undefined
+  cause: unknown
 
   constructor(socket: Duplex) {
     this.socket = socket
+    ;(socket as Carrier)[kTransport] = this
     // From the first moment: a reset before `start` must not be an unhandled error.
-    socket.on("error", (error) => {
-      this.cause = error
-    })
+    socket.on("error", onError)
     if (socket instanceof Socket) {
       // A closed socket does not know them any more.
       this.peerAddress = peerAddress(socket)
@@ -34,45 +54,54 @@ class SocketTransport implements Transport {
     const { socket } = this
     this.handler = handler
     // Events that have been do not come again.
-    if (socket.closed) return queueMicrotask(() => handler.onClose(this.cause))
+    if (socket.closed) return queueMicrotask(() => this.onClose())
     if (socket.readableEnded) queueMicrotask(() => handler.onEnd())
-    socket.on("close", () => handler.onClose(this.cause))
-    socket.on("end", () => handler.onEnd())
-    // A plain array of bytes, so that what a user gets does not depend on the platform.
-    socket.on("data", (chunk: Buffer) => handler.onData(new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length)))
+    socket.on("close", onClose)
+    socket.on("end", onEnd)
+    if (onRead(socket as Carrier, onData)) {
+      // What was read before, and the end if it was too.
+      const before: Buffer | null = socket.read()
+      if (before !== null) handler.onData(before)
+      if (!this.isPaused) socket.resume()
+    } else {
+      socket.on("data", onData)
+    }
+  }
+
+  onClose(): void {
+    this.handler?.onClose(this.cause)
   }
 
   pause(): void {
+    this.isPaused = true
     this.socket.pause()
   }
 
   resume(): void {
+    this.isPaused = false
     this.socket.resume()
   }
 
   write(chunks: ReadonlyArray<Uint8Array>): boolean {
     const { socket } = this
     if (chunks.length > 1) socket.cork()
-    for (const chunk of chunks) socket.write(chunk, this.onWritten)
+    for (const chunk of chunks) socket.write(chunk)
     if (chunks.length > 1) socket.uncork()
     // Nothing is left in the stream if the kernel took it all within the call.
-    this.isDraining = socket.writableLength > 0
-    return !this.isDraining
+    if (socket.writableLength === 0) return true
+    // A callback for each write would cost each of them a tick; this one comes when all before it have left.
+    socket.write(nothing, () => {
+      if (!socket.destroyed) this.handler?.onDrain()
+    })
+    return false
   }
 
   end(): void {
-    this.socket.end()
+    if (!this.socket.writableEnded) this.socket.end()
   }
 
   destroy(): void {
     this.socket.destroy()
-  }
-
-  // One function for all writes: Node then calls back once for those that complete together.
-  private readonly onWritten = (): void => {
-    if (!this.isDraining || this.socket.writableLength > 0 || this.socket.destroyed) return
-    this.isDraining = false
-    this.handler?.onDrain()
   }
 }
 

@@ -19,7 +19,9 @@ export const codec: Utf8Codec = {
     Buffer.isBuffer(target) ? target.write(text, offset) : portable.encodeInto(text, target, offset),
   isValid: (bytes, start, end) => isUtf8(bytes.subarray(start, end)),
   decode: (bytes, start, end) => {
-    const view = Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start)
-    return isUtf8(view) ? view.toString() : undefined
+    const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    const text = buffer.toString(undefined, start, end)
+    // Whatever is not UTF-8 becomes U+FFFD, so only a text that has one needs another look.
+    return text.includes("\ufffd") && !isUtf8(bytes.subarray(start, end)) ? undefined : text
   }
 }

@@ -1,10 +1,6 @@
 import { type Connection, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"
-import { vi } from "@effect/vitest"
 import { type Cause, Context, Effect, Layer, Logger, Queue, type Scope } from "effect"
-
-// Real sockets take their time on a machine that is busy with other things.
-vi.setConfig({ testTimeout: 30_000 })
 
 /** A server on a free port, released with the test. */
 export const start = Effect.fnUntraced(function*(

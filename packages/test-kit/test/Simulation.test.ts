@@ -21,6 +21,19 @@ describe("a simulation", () => {
       }
     }))
 
+  it.live("a failure is told with its seed and a scenario that is as small as can be", () =>
+    Effect.gen(function*() {
+      const options = mutants["a message is lost"]!
+      const error = yield* Effect.flip(Simulation.explore({ ...options, scenarios: 500 }))
+      assert.match(error.message, new RegExp(`^seed ${error.seed}: it does not hold that ${error.invariant}\n`))
+      const { clients, faults } = JSON.parse(error.scenario) as Scenario.Scenario
+      const steps = clients.flatMap(({ client, server }) => [...client.senders.flat(), ...server.senders.flat()])
+      // The mutant loses the second binary message of a server.
+      assert.deepStrictEqual(steps.map(({ _tag }) => _tag), ["Send", "Send"])
+      assert.lengthOf(clients, 1)
+      assert.lengthOf(faults, 0)
+    }))
+
   for (const [what, options] of Object.entries(mutants)) {
     it.live.each([0, 10_000, 20_000])(
       `finds a broken engine: ${what} (from seed %d)`,

@@ -328,6 +328,13 @@ describe("TestNetwork", () => {
     })
   })
 
+  it.live("runs on the real clock too", () =>
+    Effect.gen(function*() {
+      const connection = yield* WebSocketClient.connect("ws://localhost")
+      yield* connection.send("hello")
+      assert.strictEqual(yield* connection.receive, "hello")
+    }).pipe(Effect.scoped, Effect.provide(echoNetwork({ link: { latency: "1 millis" } }))))
+
   it.effect("the end of the network is the end of its links", () =>
     Effect.gen(function*() {
       const closed = yield* Effect.gen(function*() {

@@ -22,7 +22,7 @@ import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
 import type { Overflow } from "../SendQueue.ts"
 import type { Transport } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
-import { Session, type SessionOptions } from "./session.ts"
+import { type Observers, Session, type SessionOptions } from "./session.ts"
 import { sendStream } from "./streamedMessage.ts"
 
 const TypeId: Connection["~effect-ws/core/Connection"] = "~effect-ws/core/Connection"
@@ -95,7 +95,7 @@ export class ConnectionImpl implements Connection {
     return Effect.sync(() => this.session.setPaused(false))
   }
   get controls(): Stream.Stream<ControlFrame> {
-    return Stream.callback<ControlFrame>((queue) => this.observe(this.session.controlObservers, queue), {
+    return Stream.callback<ControlFrame>((queue) => this.observe(this.session.controlObservers ??= new Set(), queue), {
       bufferSize: 64,
       strategy: "sliding"
     })
@@ -106,7 +106,7 @@ export class ConnectionImpl implements Connection {
     return (message: Message | Prepared) => this.session.sending.send(message)
   }
   get sendAll() {
-    return (messages: Iterable<Message | Prepared>) => Effect.forEach(messages, this.send, { discard: true })
+    return (messages: Iterable<Message | Prepared>) => this.session.sending.sendAll(messages)
   }
   get sendUnsafe() {
     return (message: Message | Prepared, overflow?: Overflow) =>
@@ -173,7 +173,7 @@ export class ConnectionImpl implements Connection {
   }
   get changes(): Stream.Stream<ConnectionState> {
     return Stream.callback<ConnectionState>((queue) =>
-      this.observe(this.session.stateObservers, queue, (state) => Queue.offerUnsafe(queue, state))
+      this.observe(this.session.stateObservers ??= new Set(), queue, (state) => Queue.offerUnsafe(queue, state))
     )
   }
 
@@ -194,7 +194,7 @@ export class ConnectionImpl implements Connection {
 
   // Looks at the state and registers in one step, or the end could come in between.
   private observe<A>(
-    observers: Set<Queue.Queue<A, Cause.Done>>,
+    observers: Observers<A>,
     queue: Queue.Queue<A, Cause.Done>,
     onStart: (state: ConnectionState) => void = () => {}
   ): Effect.Effect<void, never, Scope.Scope> {

@@ -16,27 +16,23 @@ import type { Heartbeat, Member } from "../Heartbeat.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
 import { type ControlEvent, Engine, type EngineLimits } from "../protocol/Engine.ts"
 import type { ProtocolViolation } from "../protocol/ProtocolViolation.ts"
-import type { Utf8Codec } from "../protocol/Utf8.ts"
 import { ReceiveQueue } from "../ReceiveQueue.ts"
-import { type Overflow, SendQueue } from "../SendQueue.ts"
+import { SendQueue, type SendQueueOptions, type SendQueueOwner } from "../SendQueue.ts"
 import type { Transport, TransportHandler } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
 import { Pings } from "./pings.ts"
 
-export interface SessionOptions {
+export interface SessionOptions extends SendQueueOptions {
   readonly handshake: HandshakeResult
-  readonly maskKey: (() => number) | undefined
-  readonly utf8: Utf8Codec
   readonly heartbeat: Heartbeat | undefined
   readonly limits: EngineLimits
   readonly receiveBufferBytes: number
-  readonly maxQueuedMessages: number
-  readonly maxQueuedBytes: number
-  readonly overflow: Overflow
   readonly closeTimeout: Duration.Duration
   readonly clock: Clock.Clock
   readonly runFork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
 }
+
+export type Observers<A> = Set<Queue.Queue<A, Cause.Done>>
 
 type Failure = Errors.ConnectionError["reason"]
 
@@ -47,15 +43,15 @@ const maxBatch = 1024
 /**
  * One connection, as plain calls: the transport calls in, `Connection` wraps it in effects.
  */
-export class Session implements TransportHandler, Member {
+export class Session implements TransportHandler, Member, SendQueueOwner {
   readonly transport: Transport
   readonly options: SessionOptions
   readonly sending: SendQueue
   readonly receiving: ReceiveQueue
   readonly closed = Deferred.makeUnsafe<CloseEvent>()
   // Most connections have none of these.
-  readonly stateObservers = new Set<Queue.Queue<ConnectionState, Cause.Done>>()
-  readonly controlObservers = new Set<Queue.Queue<ControlFrame, Cause.Done>>()
+  stateObservers: Observers<ConnectionState> | undefined
+  controlObservers: Observers<ControlFrame> | undefined
   readonly pings = new Pings()
 
   state: ConnectionState = "Open"
@@ -75,17 +71,8 @@ export class Session implements TransportHandler, Member {
     this.options = options
     this.lastReceived = clock.currentTimeMillisUnsafe()
     this.engine = new Engine({ role: maskKey === undefined ? "server" : "client", limits, utf8 })
-    this.receiving = new ReceiveQueue(() => this.updateReading())
-    this.sending = new SendQueue({
-      transport,
-      utf8,
-      maskKey,
-      maxQueuedMessages: options.maxQueuedMessages,
-      maxQueuedBytes: options.maxQueuedBytes,
-      overflow: options.overflow,
-      onOverflowClose: (code) => this.closeSlowConsumer(code),
-      onFlushed: () => this.endTransport()
-    })
+    this.receiving = new ReceiveQueue(this)
+    this.sending = new SendQueue(options, this)
   }
 
   start(): void {
@@ -102,6 +89,7 @@ export class Session implements TransportHandler, Member {
     this.finish()
     this.handle(this.engine.receive(chunk, now, maxBatch))
     this.proceed(now)
+    if (this.engine.hasMore) this.engine.keep()
     this.sending.flush()
   }
 
@@ -154,11 +142,26 @@ export class Session implements TransportHandler, Member {
         : Effect.fail(new Errors.ConnectionError({ reason: failure, closeEvent: event }))
     )
     Deferred.doneUnsafe(this.closed, Effect.succeed(event))
-    for (const observer of this.stateObservers) {
+    this.stateObservers?.forEach((observer) => {
       Queue.offerUnsafe(observer, this.state)
       Queue.endUnsafe(observer)
-    }
-    for (const observer of this.controlObservers) Queue.endUnsafe(observer)
+    })
+    this.controlObservers?.forEach((observer) => Queue.endUnsafe(observer))
+  }
+
+  // What the queues tell.
+
+  onEmpty(): void {
+    this.updateReading()
+  }
+
+  onOverflowClose(code: number): void {
+    this.failure ??= new Errors.SlowConsumer({})
+    this.beginClose({ code, reason: "slow consumer" }, true)
+  }
+
+  onFlushed(): void {
+    this.endTransport()
   }
 
   // What the heartbeat asks for.
@@ -229,7 +232,7 @@ export class Session implements TransportHandler, Member {
   }
 
   private observed({ _tag, payload }: ControlFrame): void {
-    for (const observer of this.controlObservers) Queue.offerUnsafe(observer, { _tag, payload })
+    this.controlObservers?.forEach((observer) => Queue.offerUnsafe(observer, { _tag, payload }))
   }
 
   // Section 7.1.7: the peer is told why, ahead of all that waits, and nothing of it is read any more.
@@ -241,16 +244,11 @@ export class Session implements TransportHandler, Member {
     else this.endTransport()
   }
 
-  private closeSlowConsumer(code: number): void {
-    this.failure ??= new Errors.SlowConsumer({})
-    this.beginClose({ code, reason: "slow consumer" }, true)
-  }
-
   private beginEnd(): void {
     if (this.state !== "Open") return
     this.state = "Closing"
     this.options.heartbeat?.remove(this)
-    for (const observer of this.stateObservers) Queue.offerUnsafe(observer, this.state)
+    this.stateObservers?.forEach((observer) => Queue.offerUnsafe(observer, this.state))
     this.updateReading()
     this.closeTimer = this.options.runFork(
       Effect.andThen(Effect.sleep(this.options.closeTimeout), Effect.sync(() => this.drop()))

@@ -109,7 +109,8 @@ const open: State = { _tag: "Open" }
  *
  * **Gotchas**
  *
- * A chunk given to `receive` belongs to the engine: it is overwritten, and messages may be parts of it.
+ * `receive` overwrites the chunk it is given, and keeps nothing of it; unless it was told to stop early: then
+ * {@link Engine.keep} has to be called before the chunk is given back.
  *
  * @category models
  * @since 0.1.0
@@ -171,6 +172,11 @@ export class Engine {
   /** Tells whether something of the chunk is left, because `maxMessages` was reached. */
   get hasMore(): boolean {
     return this.isReading && this.decoder.hasMore
+  }
+
+  /** Copies what is left of the chunk. */
+  keep(): void {
+    this.decoder.keep()
   }
 
   /** The messages that were completed since the last call, in order. */

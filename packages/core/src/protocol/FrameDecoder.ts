@@ -71,7 +71,7 @@ const twoTo32 = 0x1_0000_0000
  *
  * **Gotchas**
  *
- * It unmasks in place: a pushed chunk belongs to the decoder, and is overwritten.
+ * It unmasks in place: a pushed chunk belongs to the decoder until the pieces in it are taken, and is overwritten.
  *
  * @category decoding
  * @since 0.1.0
@@ -86,8 +86,8 @@ export class FrameDecoder {
   private expecting: Expecting = "Header"
   private violation: ProtocolViolation | undefined
 
-  // A header or a control payload that a chunk ended in.
-  private readonly head = new Uint8Array(maxHeaderLength)
+  // A header or a control payload that a chunk ended in. Allocated when first used.
+  private head: Uint8Array = empty
   private headLength = 0
   private controlPayload: Uint8Array = empty
   private controlLength = 0
@@ -125,6 +125,13 @@ export class FrameDecoder {
     return this.chunk !== empty
   }
 
+  /** Copies what is left of the chunk, so that the chunk may be given back before its pieces are taken. */
+  keep(): void {
+    // Not `slice`: that of Node's Buffer is a view.
+    this.chunk = new Uint8Array(this.chunk.subarray(this.at))
+    this.at = 0
+  }
+
   /** The next piece, the violation that ends decoding, or `undefined` when more bytes are needed. */
   next(): FramePiece | ProtocolViolation | undefined {
     switch (this.expecting) {
@@ -154,6 +161,7 @@ export class FrameDecoder {
       const size = this.parseHeader(this.chunk, this.at, available)
       if (this.violation !== undefined) return this.fail()
       if (size === 0) {
+        if (this.head === empty) this.head = new Uint8Array(maxHeaderLength)
         this.head.set(this.chunk.subarray(this.at))
         this.headLength = available
         return this.exhausted()

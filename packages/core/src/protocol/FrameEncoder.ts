@@ -68,21 +68,27 @@ const writeHeader = (
   }
 }
 
-const slabSize = 64 * 1024
 // A payload of this size travels as its own chunk: copying it would cost more than a second buffer in the write.
 const shareThreshold = 16 * 1024
 
+// What is encoded in one turn begins in a small slab, and moves to a large one when it outgrows that: thousands of
+// connections may have something to send in the same turn.
+const smallSlab = 1024
+const largeSlab = 64 * 1024
+
 // Slabs that no encoder holds. An encoder has one only between its first frame and the write of it, so that thousands of
 // idle connections share a few.
-const freeSlabs: Array<Uint8Array> = []
-const maxFreeSlabs = 16
+const freeSlabs = {
+  small: { size: smallSlab, slabs: new Array<Uint8Array>(), most: 1024 },
+  large: { size: largeSlab, slabs: new Array<Uint8Array>(), most: 16 }
+}
 
 /**
  * Encodes frames one behind the other into as few chunks as possible.
  *
  * **Details**
  *
- * Small frames are written side by side into a slab of 64 KiB, so that what is sent in one turn leaves in one write.
+ * Small frames are written side by side into a slab of at most 64 KiB, so that what is sent in one turn leaves in one write.
  * `maskKey` makes the keys of a client's frames; a server has none. The bytes of a message are copied when it is
  * encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and more is shared, not copied.
  *
@@ -96,7 +102,11 @@ export class FrameEncoder {
   private readonly maskKey: (() => number) | undefined
   private readonly utf8: Utf8Codec
   private chunks: Array<Uint8Array> = []
+  // A small encoded frame that nothing has followed yet: alone, it is not copied.
+  private lone: Uint8Array | undefined
   private slab: Uint8Array | undefined
+  // The one that the chunks taken last are in.
+  private taken: Uint8Array | undefined
   private slabStart = 0
   private slabEnd = 0
 
@@ -122,6 +132,26 @@ export class FrameEncoder {
     this.advance(header + length)
   }
 
+  /** Appends a text message without knowing its length before; returns the size of the frame. */
+  shortText(text: string): number {
+    const masked = this.maskKey !== undefined
+    const target = this.reserve(headerLength(text.length * 3, masked) + text.length * 3)
+    const at = this.slabEnd
+    // Most text is ASCII, and its length that of its encoding.
+    let header = headerLength(text.length, masked)
+    const length = this.utf8.encodeInto(text, target, at + header)
+    const needed = headerLength(length, masked)
+    if (needed !== header) {
+      target.copyWithin(at + needed, at + header, at + header + length)
+      header = needed
+    }
+    const key = this.maskKey?.()
+    writeHeader(target, at, 0x80 | Opcode.text, length, key)
+    if (key !== undefined) Mask.apply(target, at + header, at + header + length, key, 0)
+    this.advance(header + length)
+    return header + length
+  }
+
   /** Appends a frame. */
   frame(opcode: Opcode, payload: Uint8Array, fin: boolean): void {
     const key = this.maskKey?.()
@@ -142,9 +172,14 @@ export class FrameEncoder {
     this.advance(header + length)
   }
 
-  /** Appends bytes that are frames already. */
+  /** Appends bytes that are frames already, and do not change any more. */
   encoded(bytes: Uint8Array): void {
     if (bytes.length >= shareThreshold) return this.share(bytes)
+    if (this.bytes === 0) {
+      this.lone = bytes
+      this.bytes = bytes.length
+      return
+    }
     this.reserve(bytes.length).set(bytes, this.slabEnd)
     this.advance(bytes.length)
   }
@@ -155,6 +190,9 @@ export class FrameEncoder {
     const chunks = this.chunks
     this.chunks = []
     this.bytes = 0
+    this.taken = this.slab
+    this.slab = undefined
+    this.slabStart = this.slabEnd = 0
     return chunks
   }
 
@@ -163,12 +201,9 @@ export class FrameEncoder {
    * read them.
    */
   release(reusable: boolean): void {
-    const slab = this.slab
-    this.slab = undefined
-    this.slabStart = this.slabEnd = 0
-    if (reusable && slab !== undefined && slab.length === slabSize && freeSlabs.length < maxFreeSlabs) {
-      freeSlabs.push(slab)
-    }
+    const slab = this.taken
+    this.taken = undefined
+    if (reusable && slab !== undefined) free(slab)
   }
 
   private share(bytes: Uint8Array): void {
@@ -183,14 +218,38 @@ export class FrameEncoder {
   }
 
   private reserve(length: number): Uint8Array {
-    if (this.slab !== undefined && this.slab.length - this.slabEnd >= length) return this.slab
+    const { lone } = this
+    if (lone !== undefined) {
+      this.lone = undefined
+      this.bytes = 0
+      this.reserve(lone.length + length).set(lone)
+      this.advance(lone.length)
+    }
+    const { slab, slabEnd } = this
+    if (slab !== undefined && slab.length - slabEnd >= length) return slab
+    if (slab !== undefined && slab.length === smallSlab && this.slabStart === 0) {
+      // Nothing of it is a chunk yet.
+      this.slab = this.allocate(Math.max(slabEnd + length, largeSlab))
+      this.slab.set(slab.subarray(0, slabEnd))
+      free(slab)
+      return this.slab
+    }
     this.seal()
-    this.slab = (length <= slabSize ? freeSlabs.pop() : undefined) ?? this.utf8.allocate(Math.max(length, slabSize))
+    this.slab = this.allocate(slab === undefined ? length : Math.max(length, largeSlab))
     this.slabStart = this.slabEnd = 0
     return this.slab
   }
 
+  private allocate(length: number): Uint8Array {
+    const { size, slabs } = length <= smallSlab ? freeSlabs.small : freeSlabs.large
+    return length > size ? this.utf8.allocate(length) : slabs.pop() ?? this.utf8.allocate(size)
+  }
+
   private seal(): void {
+    if (this.lone !== undefined) {
+      this.chunks.push(this.lone)
+      this.lone = undefined
+    }
     if (this.slab === undefined || this.slabEnd === this.slabStart) return
     this.chunks.push(
       this.slabStart === 0 && this.slabEnd === this.slab.length
@@ -199,4 +258,9 @@ export class FrameEncoder {
     )
     this.slabStart = this.slabEnd
   }
+}
+
+const free = (slab: Uint8Array): void => {
+  const { most, size, slabs } = slab.length <= smallSlab ? freeSlabs.small : freeSlabs.large
+  if (slab.length === size && slabs.length < most) slabs.push(slab)
 }

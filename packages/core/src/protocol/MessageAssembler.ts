@@ -40,6 +40,8 @@ interface Assembling {
 const idle: State = { _tag: "Idle" }
 const empty = new Uint8Array(0)
 const firstCapacity = 4 * 1024
+// From this size on, filling an array with zeroes that are overwritten at once is felt.
+const allocateThreshold = 1024
 
 /**
  * Assembles messages under limits that are checked before a byte is kept.
@@ -80,7 +82,7 @@ export class MessageAssembler {
       message.utf8 = Utf8.validateWith(this.utf8, message.utf8, piece.bytes, piece.start, piece.end)
       if (message.utf8 === Utf8.reject) return invalidUtf8("text is not UTF-8")
     }
-    append(message, piece, this.limits.maxMessageBytes)
+    this.append(message, piece)
     return piece.last && piece.fin ? this.complete(message, out) : undefined
   }
 
@@ -127,7 +129,7 @@ export class MessageAssembler {
       if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
-      out.push(keep(piece.bytes, piece.start, piece.end))
+      out.push(this.copy(piece.bytes, piece.start, piece.end))
     }
     return undefined
   }
@@ -140,30 +142,37 @@ export class MessageAssembler {
       if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
-      out.push(keep(buffer, 0, length))
+      // Memory that the growth of the buffer left over is not worth keeping alive behind a message.
+      const slack = buffer.length - length
+      out.push(slack > length >>> 2 ? this.copy(buffer, 0, length) : plain(buffer, length))
     }
     return undefined
   }
-}
 
-// A payload that makes up a good part of its chunk is not copied; a smaller one is, or it would keep all of it alive.
-const keep = (bytes: Uint8Array, start: number, end: number): Uint8Array => {
-  const payload = bytes.subarray(start, end)
-  return payload.length * 4 >= bytes.buffer.byteLength ? payload : new Uint8Array(payload)
-}
-
-// Grows fourfold, so that appending is linear over any number of fragments, and never beyond the end of the message, once
-// that is known, or the limit.
-const append = (message: Assembling, piece: FramePiece, maxMessageBytes: number): void => {
-  const added = piece.end - piece.start
-  if (added === 0) return
-  const needed = message.length + added
-  if (needed > message.buffer.length) {
-    const most = piece.fin ? message.announced : maxMessageBytes
-    const grown = new Uint8Array(Math.max(needed, Math.min(most, Math.max(firstCapacity, message.buffer.length * 4))))
-    grown.set(message.buffer.subarray(0, message.length))
-    message.buffer = grown
+  // Grows fourfold, so that appending is linear over any number of fragments, and never beyond the end of the message, once
+  // that is known, or the limit.
+  private append(message: Assembling, piece: FramePiece): void {
+    const added = piece.end - piece.start
+    if (added === 0) return
+    const needed = message.length + added
+    if (needed > message.buffer.length) {
+      const most = piece.fin ? message.announced : this.limits.maxMessageBytes
+      const grown = this.utf8.allocate(Math.max(needed, Math.min(most, Math.max(firstCapacity, needed * 4))))
+      grown.set(message.buffer.subarray(0, message.length))
+      message.buffer = grown
+    }
+    message.buffer.set(piece.bytes.subarray(piece.start, piece.end), message.length)
+    message.length = needed
   }
-  message.buffer.set(piece.bytes.subarray(piece.start, piece.end), message.length)
-  message.length = needed
+
+  private copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
+    const part = bytes.subarray(start, end)
+    if (part.length < allocateThreshold) return new Uint8Array(part)
+    const copy = this.utf8.allocate(part.length)
+    copy.set(part)
+    return plain(copy, copy.length)
+  }
 }
+
+// A message is a plain Uint8Array on every platform.
+const plain = (bytes: Uint8Array, length: number): Uint8Array => new Uint8Array(bytes.buffer, bytes.byteOffset, length)

@@ -127,7 +127,7 @@ const isContinuation = (byte: number): boolean => (byte & 0xc0) === 0x80
  * **Details**
  *
  * - `byteLength` is the length of the text's encoding, in bytes.
- * - `allocate` makes an array, with any content, that `encodeInto` writes to fast.
+ * - `allocate` makes an array with any content: the caller fills it. `encodeInto` writes to it fast.
  * - `encodeInto` writes the encoding of a text at `offset` and returns its length; the caller has made room for it.
  * - `isValid` tells whether `bytes[start, end)` are UTF-8.
  * - `decode` returns the text of `bytes[start, end)`, a byte-order mark included, or `undefined` if they are not UTF-8.

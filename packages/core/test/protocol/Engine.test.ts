@@ -158,6 +158,8 @@ describe("Engine", () => {
       assert.strictEqual(engine.receive(chunk, 0, 2).length, 1)
       assert.deepStrictEqual(engine.takeMessages(), ["a", "b"])
       assert.isTrue(engine.hasMore)
+      engine.keep()
+      chunk.fill(0xee)
       assert.strictEqual(engine.proceed(0, 2).length, 2)
       assert.deepStrictEqual(engine.takeMessages(), [Uint8Array.of(1)])
       assert.isFalse(engine.hasMore)
@@ -223,6 +225,7 @@ describe("Engine", () => {
       }
       for (const chunk of splitAt(bytes, cuts)) {
         take(engine.receive(chunk.slice(), 0, maxMessages))
+        if (engine.hasMore) engine.keep()
         while (engine.hasMore) take(engine.proceed(0, maxMessages))
       }
       return { events, messages, state: engine.state }

@@ -204,9 +204,27 @@ describe("FrameEncoder", () => {
         const isShared = encoder.take().some((chunk) => chunk.buffer === payload.buffer)
         assert.strictEqual(isShared, sender === "server" && size >= 16_384)
         encoder.encoded(payload)
+        encoder.frame(Opcode.ping, hello, true)
         assert.strictEqual(encoder.take().some((chunk) => chunk.buffer === payload.buffer), size >= 16_384)
       }
     }
+  })
+
+  it("an encoded frame that goes alone is shared, however small", () => {
+    const encoder = new FrameEncoder({ maskKey: undefined, utf8: Utf8.portable })
+    encoder.encoded(hello)
+    assert.deepStrictEqual(encoder.take(), [hello])
+    assert.strictEqual(encoder.bytes, 0)
+  })
+
+  it("a turn that outgrows its small slab still leaves in one chunk", () => {
+    const encoder = new FrameEncoder({ maskKey: undefined, utf8: Utf8.portable })
+    const payload = new Uint8Array(600).fill(7)
+    for (let i = 0; i < 10; i++) encoder.frame(Opcode.binary, payload, true)
+    const chunks = encoder.take()
+    assert.strictEqual(chunks.length, 1)
+    assert.strictEqual(chunks[0]!.length, 10 * 604)
+    for (let i = 0; i < 10; i++) assert.deepStrictEqual(chunks[0]!.slice(i * 604 + 4, (i + 1) * 604), payload)
   })
 
   it("§5.3: every frame has a key of its own", () => {

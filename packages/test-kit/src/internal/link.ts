@@ -186,7 +186,10 @@ class Lane {
     this.inTransit -= length
     this.untilReset -= length
     for (const bytes of this.tamper(this.swallow(chunk))) {
-      if (bytes.length > 0) this.reader.received(bytes)
+      if (bytes.length === 0) continue
+      this.reader.received(bytes)
+      // Lent, and taken back: whoever keeps it has garbled it.
+      bytes.fill(0xdd)
     }
     if (this.untilReset === 0) this.link.break()
   }

@@ -1,0 +1,49 @@
+/** effect-ws, one message at a time through a stream, or in batches; defaults wherever a workload does not need more. */
+import { type Connection, WebSocketServer } from "@effect-ws/core"
+import { NodeWebSocketServer } from "@effect-ws/node"
+import { NodeRuntime } from "@effect/platform-node"
+import { Effect, Layer, Stream } from "effect"
+import { announce, settings } from "../control.ts"
+
+const echo = (connection: Connection.Connection) =>
+  Stream.runForEach(connection.messages, (message) => connection.send(message))
+
+const echoBatches = Effect.fnUntraced(function*(connection: Connection.Connection) {
+  while (true) yield* connection.sendAll(yield* connection.pull)
+})
+
+const publish = Effect.fnUntraced(function*(connection: Connection.Connection) {
+  const { broadcast } = yield* WebSocketServer.WebSocketServer
+  yield* Stream.runForEach(connection.messages, (message) => broadcast(message))
+})
+
+const publishBatches = Effect.fnUntraced(function*(connection: Connection.Connection) {
+  const { broadcast } = yield* WebSocketServer.WebSocketServer
+  while (true) {
+    for (const message of yield* connection.pull) yield* broadcast(message)
+  }
+})
+
+const handlers = {
+  stream: settings.broadcast ? publish : echo,
+  batch: settings.broadcast ? publishBatches : echoBatches
+}
+
+const Announcement = Layer.effectDiscard(Effect.gen(function*() {
+  const { address } = yield* WebSocketServer.WebSocketServer
+  if (address._tag === "Tcp") announce(address.port)
+}))
+
+Layer.mergeAll(WebSocketServer.serve(handlers[settings.level ?? "stream"]), Announcement).pipe(
+  Layer.provide(NodeWebSocketServer.layer({
+    port: 0,
+    maxMessageBytes: settings.maxMessageBytes,
+    maxQueuedMessages: settings.maxQueuedMessages,
+    maxQueuedBytes: settings.maxQueuedBytes,
+    heartbeat: settings.heartbeatMillis === undefined
+      ? undefined
+      : { interval: settings.heartbeatMillis, timeout: "20 seconds" }
+  })),
+  Layer.launch,
+  NodeRuntime.runMain
+)
