@@ -34,8 +34,6 @@ const echo = (
     yield* Effect.forkScoped(
       Stream.runForEach(connection.messages, (message) => connection.send(message)).pipe(Effect.ignore)
     )
-    // Before the connection closes: nobody answers its Close.
-    yield* Effect.addFinalizer(() => link.reset)
     return other!
   })
 })
