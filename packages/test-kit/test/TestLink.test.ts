@@ -146,6 +146,27 @@ describe("a link", () => {
       assert.deepStrictEqual(events.server, [[2]])
     }))
 
+  it.effect("what a link took may be overwritten, and what it delivers is a copy, of Node's arrays too", () =>
+    Effect.gen(function*() {
+      const { events, link } = yield* openRaw()
+      const bytes = Buffer.of(1, 2)
+      assert.isTrue(link.client.write([bytes]))
+      bytes.fill(9)
+      yield* settle
+      assert.deepStrictEqual(events.server, [[1, 2]])
+    }))
+
+  it.effect("a read is lent: who keeps it finds it garbled", () =>
+    Effect.gen(function*() {
+      const link = yield* TestLink.make()
+      const kept: Array<Uint8Array> = []
+      const ignore = () => {}
+      link.server.start({ onData: (chunk) => void kept.push(chunk), onDrain: ignore, onEnd: ignore, onClose: ignore })
+      link.client.write([Uint8Array.of(1, 2)])
+      yield* settle
+      assert.notDeepEqual(kept, [Uint8Array.of(1, 2)])
+    }))
+
   it.effect("stalled: nothing arrives in that direction until it flows again, but a reset does", () =>
     Effect.gen(function*() {
       const { events, link } = yield* openRaw()

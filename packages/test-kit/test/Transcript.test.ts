@@ -1,4 +1,4 @@
-import { WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { type Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { TestLink, TestNetwork, Transcript, WebSocketProbe, Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Schema, Stream } from "effect"
@@ -102,6 +102,31 @@ describe("a transcript", () => {
     Effect.gen(function*() {
       const error = yield* Effect.flip(Transcript.parse(`# a comment\n\n${line}\n`))
       assert.deepInclude({ ...error }, { line: 3, text: line })
+    }))
+
+  it.effect("keeps what was read, though the transport uses its memory again", () =>
+    Effect.gen(function*() {
+      const record = yield* Transcript.recorder
+      let handler: Transport.TransportHandler | undefined
+      const ignore = () => {}
+      const { entries, transport } = record({
+        peerAddress: undefined,
+        localAddress: undefined,
+        start: (given) => {
+          handler = given
+        },
+        pause: ignore,
+        resume: ignore,
+        write: () => true,
+        end: ignore,
+        destroy: ignore
+      })
+      transport.start({ onData: (chunk) => chunk.fill(0), onDrain: ignore, onEnd: ignore, onClose: ignore })
+      for (const frame of [Wire.text("plain", { masked: false }), Wire.text("masked")]) {
+        handler!.onData(Buffer.from(Wire.encode("client", [frame])))
+      }
+      const lines = Transcript.format(yield* entries).split("\n").map((line) => line.replaceAll(/ +/g, " "))
+      assert.deepStrictEqual(lines, [" 0 <- text 5 \"plain\"", " 0 <- text 6 \"masked\""])
     }))
 
   it.effect("shows the beginning of a long payload", () =>

@@ -91,7 +91,7 @@ export class FrameCollector {
     const frames: Array<ScannedFrame> = []
     for (const { head, last, maskKey, offset, raw } of this.scanner.push(chunk)) {
       if (offset !== undefined) {
-        this.parts.push(head.masked ? raw.map((byte, i) => byte ^ maskKey[(offset + i) & 3]!) : raw.slice())
+        this.parts.push(head.masked ? copy(raw).map((byte, i) => byte ^ maskKey[(offset + i) & 3]!) : copy(raw))
       }
       if (!last) continue
       frames.push({ ...head, payload: concat(this.parts) })
@@ -105,6 +105,9 @@ export class FrameCollector {
     return this.parts.length > 0
   }
 }
+
+/** Copies bytes, of whatever subclass: the `slice` of Node's is a view of the same memory. */
+export const copy = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes)
 
 /** Joins arrays of bytes. */
 export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {

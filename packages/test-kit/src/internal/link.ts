@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Random from "effect/Random"
 import type { Behaviour, Direction, TestLink } from "../TestLink.ts"
-import { concat, FrameScanner } from "./frameScanner.ts"
+import { concat, copy, FrameScanner } from "./frameScanner.ts"
 
 export interface LinkContext {
   readonly clock: Clock.Clock
@@ -70,7 +70,7 @@ class Lane {
     const isTaken = this.inTransit + length <= this.behaviour.bufferBytes
     for (const chunk of chunks) {
       // What was not taken is read when it is delivered: whoever overwrites it too early has garbled it.
-      const bytes = isTaken ? chunk.slice() : chunk
+      const bytes = isTaken ? copy(chunk) : chunk
       const step = this.behaviour.bytesPerSecond === Infinity ? bytes.length : segmentBytes
       for (let at = 0; at < bytes.length; at += step) {
         const segment = bytes.subarray(at, at + step)
@@ -180,7 +180,7 @@ class Lane {
 
   private deliverChunk(parcel: Parcel & { readonly _tag: "Bytes" }): void {
     const length = Math.min(this.chunkBytes(), this.untilReset, parcel.bytes.length)
-    const chunk = parcel.bytes.slice(0, length)
+    const chunk = copy(parcel.bytes.subarray(0, length))
     if (length === parcel.bytes.length) this.taken++
     else parcel.bytes = parcel.bytes.subarray(length)
     this.inTransit -= length
@@ -225,7 +225,7 @@ class Lane {
     if (chunk.length === 0) return []
     if (this.happens(corrupt)) chunk[Math.floor(this.chance() * chunk.length)]! ^= 1 << Math.floor(this.chance() * 8)
     const bytes = this.happens(truncate) ? chunk.subarray(0, Math.floor(this.chance() * chunk.length)) : chunk
-    return this.happens(duplicate) ? [bytes.slice(), bytes] : [bytes]
+    return this.happens(duplicate) ? [copy(bytes), bytes] : [bytes]
   }
 
   private happens(probability: number): boolean {
