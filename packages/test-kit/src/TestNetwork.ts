@@ -17,7 +17,7 @@ import {
   NetworkFailure,
   UpgradeRejected
 } from "@effect-ws/core/WebSocketError"
-import { WebSocketServer } from "@effect-ws/core/WebSocketServer"
+import { type Route, WebSocketServer } from "@effect-ws/core/WebSocketServer"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -26,7 +26,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import { Link, type LinkContext } from "./internal/link.ts"
+import { type End, Link, type LinkContext } from "./internal/link.ts"
 import { makeWatch } from "./internal/release.ts"
 import { sha1 } from "./internal/sha1.ts"
 import { type Behaviour, type Direction, perfect, type TestLink } from "./TestLink.ts"
@@ -41,7 +41,7 @@ import { type Behaviour, type Direction, perfect, type TestLink } from "./TestLi
  * - `linkOf` is the link that carries a connection.
  * - `set` changes the behaviour of all links, those to come included.
  * - `dial`, `listen`, `randomFill` and `releasing` are what clients and servers are made of; `WebSocketProbe` plays either.
- *   `releasing` tells that a scope closes a connection, or a server all of its own.
+ *   `releasing` tells that a scope is about to close connections.
  *
  * @category services
  * @since 0.1.0
@@ -54,7 +54,7 @@ export class TestNetwork extends Context.Service<TestNetwork, {
   readonly dial: WebSocketClient.Platform["open"]
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly randomFill: (bytes: Uint8Array) => void
-  readonly releasing: (connection?: Connection) => Effect.Effect<void>
+  readonly releasing: (connections: Iterable<Connection>) => Effect.Effect<void>
 }>()("@effect-ws/test-kit/TestNetwork/TestNetwork") {}
 
 /**
@@ -132,8 +132,18 @@ export const layerServer = (options: ServerOptions = {}): Layer.Layer<WebSocketS
       yield* network.listen({ host, port, upgrade: runtime.upgrade })
       return {
         ...runtime.server,
-        // Behind a route, the connections that it carried are closed.
-        route: (route) => Effect.andThen(runtime.server.route(route), Effect.addFinalizer(() => network.releasing()))
+        // When a route is given up, the connections that it carries are closed.
+        route: (route) => {
+          const carried = new Set<Connection>()
+          const handler: Route["handler"] = (connection, data) => {
+            carried.add(connection)
+            return route.handler(connection, data)
+          }
+          return Effect.andThen(
+            runtime.server.route({ ...route, handler }),
+            Effect.addFinalizer(() => network.releasing(carried))
+          )
+        }
       }
     })
   )
@@ -153,7 +163,7 @@ export const layerClient: Layer.Layer<WebSocketClient.WebSocketClient, never, Te
       connect: (url, options) =>
         Effect.tap(client.connect(url, options), (connection) =>
           // Before the connection's own, which closes it.
-          Effect.addFinalizer(() => releasing(connection)))
+          Effect.addFinalizer(() => releasing([connection])))
     }
   })
 )
@@ -232,9 +242,12 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
     })
   )
 
-  // What a closing scope waits for.
-  const releasing = new Set<() => boolean>()
-  const watch = yield* makeWatch(() => Array.from(releasing).some((isWaiting) => isWaiting()))
+  // The ends that closing scopes wait for.
+  const releasing = new Set<End>()
+  const watch = yield* makeWatch(() => {
+    for (const end of releasing) if (end.isClosed) releasing.delete(end)
+    return releasing.size > 0
+  })
 
   const listenerAt = ({ host, port }: WebSocketUrl): Listener | undefined => {
     const all = [...listeners]
@@ -344,12 +357,15 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
     randomFill: (bytes) => {
       for (let i = 0; i < bytes.length; i++) bytes[i] = Math.floor(random.nextDoubleUnsafe() * 256)
     },
-    releasing: (connection) => {
-      const link = connection && linkOf(connection)
-      const isWaiting = link === undefined
-        ? () => Array.from(links.values()).some(({ server }) => !server.isClosed)
-        : () => !link.client.isClosed
-      return Effect.andThen(Effect.sync(() => releasing.add(isWaiting)), watch)
-    }
+    releasing: (connections) =>
+      Effect.andThen(
+        Effect.sync(() => {
+          for (const connection of connections) {
+            const link = linkOf(connection)
+            if (link !== undefined) releasing.add(link[connection.role])
+          }
+        }),
+        watch
+      )
   })
 })

@@ -2,7 +2,7 @@ import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } f
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import { TestNetwork, VirtualTime } from "@effect-ws/test-kit"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 const Echo = WebSocketServer.serve((connection) =>
@@ -327,6 +327,16 @@ describe("TestNetwork", () => {
       assert.deepStrictEqual(lines.flat(), ["The seed of the TestNetwork was 2"])
     })
   })
+
+  it.effect("a connection that is released while others go on does not make the time pass", () =>
+    Effect.gen(function*() {
+      const other = yield* WebSocketClient.connect("ws://localhost")
+      yield* Effect.scoped(WebSocketClient.connect("ws://localhost"))
+      yield* Effect.scoped(Effect.flatMap(WebSocketClient.connect("ws://localhost"), ({ abort }) => abort))
+      yield* TestClock.withLive(Effect.sleep("150 millis"))
+      assert.strictEqual(yield* Clock.currentTimeMillis, 0)
+      assert.strictEqual(yield* other.state, "Open")
+    }).pipe(Effect.provide(echoNetwork())))
 
   it.live("runs on the real clock too", () =>
     Effect.gen(function*() {
