@@ -7,6 +7,7 @@ import * as Cookies from "effect/http/Cookies"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Headers, ResponseHeaders } from "./protocol/Handshake.ts"
+import type { TlsState } from "./TlsState.ts"
 import type { Address } from "./Transport.ts"
 
 /**
@@ -15,7 +16,8 @@ import type { Address } from "./Transport.ts"
  * **Details**
  *
  * `url` is the request target as sent, `path` and `query` its parts. Header names are in lower case; a repeated header's
- * values are joined by commas. `subprotocols` are those offered, in the client's order of preference.
+ * values are joined by commas. `subprotocols` are those offered, in the client's order of preference. `tls` is there if
+ * the request came over TLS to this server itself, and not only to a proxy before it.
  *
  * @category models
  * @since 0.1.0
@@ -29,6 +31,7 @@ export interface HandshakeRequest {
   readonly subprotocols: ReadonlyArray<string>
   readonly peerAddress: Option.Option<Address>
   readonly localAddress: Option.Option<Address>
+  readonly tls: Option.Option<TlsState>
 }
 
 /**
@@ -85,11 +88,10 @@ export const make = (head: {
   readonly subprotocols: ReadonlyArray<string>
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
+  readonly tls: TlsState | undefined
 }): HandshakeRequest | undefined => {
-  // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
-  const target = head.url.startsWith("/") ? `http://localhost${head.url}` : head.url
-  if (!URL.canParse(target)) return undefined
-  const url = new URL(target)
+  const url = parseTarget(head.url)
+  if (url === undefined) return undefined
   return {
     url: head.url,
     path: url.pathname,
@@ -98,6 +100,19 @@ export const make = (head: {
     cookies: Cookies.parseHeader(head.headers["cookie"] ?? ""),
     subprotocols: head.subprotocols,
     peerAddress: Option.fromUndefinedOr(head.peerAddress),
-    localAddress: Option.fromUndefinedOr(head.localAddress)
+    localAddress: Option.fromUndefinedOr(head.localAddress),
+    tls: Option.fromUndefinedOr(head.tls)
   }
+}
+
+/**
+ * The target of a request as a URL, whose host means nothing; `undefined` if it is none.
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const parseTarget = (target: string): URL | undefined => {
+  // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
+  const url = target.startsWith("/") ? `http://localhost${target}` : target
+  return URL.canParse(url) ? new URL(url) : undefined
 }

@@ -14,6 +14,8 @@ import * as Message from "./Message.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
+import { unixUrl } from "./protocol/WebSocketUrl.ts"
+import type { TlsState } from "./TlsState.ts"
 import type { Address, Transport } from "./Transport.ts"
 import { ConnectionError, SendError } from "./WebSocketError.ts"
 import type { Route, WebSocketServer } from "./WebSocketServer.ts"
@@ -26,7 +28,7 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  * | option | default | meaning |
  * |---|---|---|
  * | `origin` | same origin; a missing Origin is allowed | which pages may connect; others are answered 403 |
- * | `handshakeTimeout` | 10 seconds | the arrival of a request's head (after it, 408), and then the hook (503) |
+ * | `handshakeTimeout` | 10 seconds | each of: the TLS handshake, a request's head (after it, 408), the hook (503) |
  * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
  * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
  *
@@ -60,6 +62,7 @@ export interface Upgrade {
   readonly rawHeaders: ReadonlyArray<string>
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
+  readonly tls: TlsState | undefined
   readonly accept: (headers: Handshake.ResponseHeaders) => Transport
   readonly reject: (response: Response) => void
   readonly abandon: () => void
@@ -81,12 +84,43 @@ export interface Response {
 /**
  * The service of a server, and what its platform calls for each upgrade request.
  *
+ * **Details**
+ *
+ * `routeOf` is the route that serves a path now, for a platform that leaves the requests of other paths to others.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface ServerRuntime {
   readonly server: WebSocketServer["Service"]
   readonly upgrade: (upgrade: Upgrade) => void
+  readonly routeOf: (path: string) => Route | undefined
+}
+
+/**
+ * What a platform calls for each upgrade request if it finds the routes itself, and the connections that came of it.
+ *
+ * **Details**
+ *
+ * `find` is asked for the path of a request that is well-formed and of an acceptable origin. A response rejects it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Upgrades {
+  readonly connections: ReadonlySet<Connection.Connection>
+  readonly upgrade: (upgrade: Upgrade, find: (path: string) => Route | Response) => void
+}
+
+/**
+ * What a platform brings to answer upgrade requests.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Platform {
+  readonly sha1: Handshake.Sha1
+  readonly utf8?: Utf8Codec | undefined
 }
 
 /**
@@ -107,41 +141,43 @@ const response = (status: number, body: string, headers: Handshake.ResponseHeade
   body
 })
 
+/**
+ * Answers a request that comes before there are routes, or when there are none any more.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const notServing: Response = response(503, "not serving")
+
+/**
+ * Answers a request for what nobody serves.
+ *
+ * @category responses
+ * @since 0.1.0
+ */
+export const notFound: Response = response(404, "not found")
+
 const defaultOrigin: OriginPolicy = { allow: "same-origin" }
 
 /**
- * Makes the runtime of a server that listens at `address`.
+ * Makes what answers upgrade requests, wherever their routes come from.
  *
  * **When to use**
  *
- * To write a server for a platform: pass it every upgrade request that arrives.
+ * To mount WebSockets on a router that is not ours. A server with routes of its own is made by {@link make}.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make: (
-  options: ServerOptions & {
-    readonly address: Address
-    readonly sha1: Handshake.Sha1
-    readonly utf8?: Utf8Codec | undefined
-  }
-) => Effect.Effect<ServerRuntime, never, Scope.Scope> = Effect.fnUntraced(function*(options) {
+export const makeUpgrades: (
+  options: ServerOptions & Platform
+) => Effect.Effect<Upgrades, never, Scope.Scope> = Effect.fnUntraced(function*(options) {
   const heartbeat = options.heartbeat === false
     ? undefined
     : yield* Heartbeat.make(options.heartbeat)
-  const routes = new Set<Route>()
   const connections = new Set<Connection.Connection>()
 
-  const routeOf = (path: string): Route | undefined => {
-    let fallback: Route | undefined
-    for (const route of routes) {
-      if (route.path === path) return route
-      if (route.path === undefined) fallback = route
-    }
-    return fallback
-  }
-
-  const upgrade = (upgrade: Upgrade): void => {
+  const upgrade: Upgrades["upgrade"] = (upgrade, find) => {
     const checked = Handshake.checkRequest(upgrade, { maxHeaders: options.maxHeaders ?? 128 })
     if (checked._tag === "HandshakeFailure") {
       return upgrade.reject(response(checked.status, checked.detail, checked.headers))
@@ -153,9 +189,8 @@ export const make: (
     if (!isOriginAllowed(origin, host, options.origin ?? defaultOrigin)) {
       return upgrade.reject(response(403, "origin not allowed"))
     }
-    if (routes.size === 0) return upgrade.reject(response(503, "not serving"))
-    const route = routeOf(request.path)
-    if (route === undefined) return upgrade.reject(response(404, "not found"))
+    const route = find(request.path)
+    if ("status" in route) return upgrade.reject(route)
     route.run(attempt(upgrade, route, request, checked.key))
   }
 
@@ -252,10 +287,40 @@ export const make: (
     )
   }
 
+  return { connections, upgrade }
+})
+
+/**
+ * Makes the runtime of a server that listens at `address`; `secure` if it speaks TLS there.
+ *
+ * **When to use**
+ *
+ * To write a server for a platform: pass it every upgrade request that arrives.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: (
+  options: ServerOptions & Platform & { readonly address: Address; readonly secure?: boolean | undefined }
+) => Effect.Effect<ServerRuntime, never, Scope.Scope> = Effect.fnUntraced(function*(options) {
+  const { connections, upgrade } = yield* makeUpgrades(options)
+  const routes = new Set<Route>()
+
+  const routeOf = (path: string): Route | undefined => {
+    let fallback: Route | undefined
+    for (const route of routes) {
+      if (route.path === path) return route
+      if (route.path === undefined) fallback = route
+    }
+    return fallback
+  }
+
+  const find = (path: string): Route | Response => routes.size === 0 ? notServing : routeOf(path) ?? notFound
+
   return {
     server: {
       address: options.address,
-      url: urlOf(options.address),
+      url: urlOf(options.address, options.secure === true),
       connections: Effect.suspend(() =>
         Effect.filter(connections, (connection) => Effect.map(connection.state, (state) => state !== "Closed"))
       ),
@@ -282,7 +347,8 @@ export const make: (
           () => Effect.sync(() => routes.delete(route))
         ))
     },
-    upgrade
+    upgrade: (request) => upgrade(request, find),
+    routeOf
   }
 })
 
@@ -308,7 +374,7 @@ const checkHeaders = (headers: Handshake.ResponseHeaders = {}): Effect.Effect<vo
     : Effect.die(new Error(`header ${JSON.stringify(invalid)} is not HTTP (RFC 7230, section 3.2)`))
 }
 
-const urlOf = (address: Address): string => {
-  if (address._tag === "Unix") return `ws+unix:${address.path}`
-  return `ws://${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`
+const urlOf = (address: Address, secure: boolean): string => {
+  if (address._tag === "Unix") return unixUrl(address.path, secure)
+  return `${secure ? "wss" : "ws"}://${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`
 }

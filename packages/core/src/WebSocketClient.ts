@@ -38,7 +38,7 @@ export class WebSocketClient extends Context.Service<WebSocketClient, {
  * |---|---|---|
  * | `headers` | none | further headers of the opening request; those of the handshake itself are not replaced |
  * | `subprotocols` | none | what to offer, best first; a server that chooses none is refused |
- * | `connectTimeout` | 10 seconds | name lookup, connecting and the handshake together |
+ * | `connectTimeout` | 10 seconds | name lookup, connecting, TLS and the handshake together |
  * | `heartbeat` | 20 s and 20 s | when a silent server is pinged and dropped; `false` turns it off |
  *
  * @category models
@@ -52,9 +52,11 @@ export interface ConnectOptions extends Connection.ConnectionOptions {
 }
 
 /**
- * Connects to a `ws:` URL. The connection lives in the scope, and is closed with it.
+ * Connects to a `ws:` or `wss:` URL. The connection lives in the scope, and is closed with it.
  *
  * **Details**
+ *
+ * `ws+unix:///run/app.sock:/path` asks for `/path` at a Unix socket, `wss+unix:` over TLS.
  *
  * Interrupting the effect, at any stage, leaves no socket behind.
  *

@@ -235,6 +235,22 @@ export class ConnectionRefused extends Schema.TaggedError<ConnectionRefused>(`${
 ) {}
 
 /**
+ * The server's certificate does not verify: it has expired, is issued by nobody that is trusted, or for another host.
+ *
+ * **Details**
+ *
+ * The `cause` tells which by its `code`, such as `CERT_HAS_EXPIRED`, `DEPTH_ZERO_SELF_SIGNED_CERT` or
+ * `ERR_TLS_CERT_ALTNAME_INVALID` on Node. No request was sent to the server.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class CertificateRejected extends Schema.TaggedError<CertificateRejected>(`${tag}/CertificateRejected`)(
+  "CertificateRejected",
+  { detail: Schema.String, cause: Schema.Defect() }
+) {}
+
+/**
  * Name lookup, connecting and the handshake together took longer than the connect timeout.
  *
  * @category errors
@@ -285,6 +301,7 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
     InvalidRequest,
     HostNotFound,
     ConnectionRefused,
+    CertificateRejected,
     ConnectTimeout,
     NetworkFailure,
     UpgradeRejected,

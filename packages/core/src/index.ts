@@ -22,6 +22,11 @@ export * as Connection from "./Connection.ts"
 /**
  * @since 0.1.0
  */
+export * as EffectSocket from "./EffectSocket.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as HandshakeRequest from "./HandshakeRequest.ts"
 
 /**
@@ -38,6 +43,11 @@ export * as Message from "./Message.ts"
  * @since 0.1.0
  */
 export * as ServerRuntime from "./ServerRuntime.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as TlsState from "./TlsState.ts"
 
 /**
  * @since 0.1.0

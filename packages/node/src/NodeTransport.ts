@@ -6,9 +6,14 @@
 import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import { TLSSocket } from "node:tls"
 import { onRead } from "./internal/onread.ts"
 
 const nothing = new Uint8Array(0)
+// What TLS encrypts at once (RFC 8446, section 5.1).
+const tlsRecordBytes = 16 * 1024
+
+const sizeOf = (chunks: ReadonlyArray<Uint8Array>): number => chunks.reduce((size, chunk) => size + chunk.length, 0)
 
 // A listener for each event and socket would cost an idle connection more than anything else here, so they are shared, and
 // find their transport by the socket.
@@ -17,6 +22,8 @@ type Carrier = Duplex & { [kTransport]: SocketTransport }
 
 function onError(this: Carrier, error: unknown): void {
   this[kTransport].cause = error
+  // After its handshake, a TLS socket stays open when a record is broken.
+  this.destroy()
 }
 function onClose(this: Carrier): void {
   this[kTransport].onClose()
@@ -62,10 +69,11 @@ class SocketTransport implements Transport {
       // What was read before, and the end if it was too.
       const before: Buffer | null = socket.read()
       if (before !== null) handler.onData(before)
-      if (!this.isPaused) socket.resume()
     } else {
       socket.on("data", onData)
     }
+    // Whoever had it before may have paused it.
+    if (!this.isPaused) socket.resume()
   }
 
   onClose(): void {
@@ -84,11 +92,17 @@ class SocketTransport implements Transport {
 
   write(chunks: ReadonlyArray<Uint8Array>): boolean {
     const { socket } = this
-    if (chunks.length > 1) socket.cork()
-    for (const chunk of chunks) socket.write(chunk)
-    if (chunks.length > 1) socket.uncork()
-    // Nothing is left in the stream if the kernel took it all within the call.
-    if (socket.writableLength === 0) return true
+    if (socket instanceof TLSSocket && sizeOf(chunks) <= tlsRecordBytes) {
+      // TLS never tells within the call. What is copied need not wait until it does, as long as there is little of it.
+      socket.write(Buffer.concat(chunks))
+      if (socket.writableLength <= tlsRecordBytes) return true
+    } else {
+      if (chunks.length > 1) socket.cork()
+      for (const chunk of chunks) socket.write(chunk)
+      if (chunks.length > 1) socket.uncork()
+      // Nothing is left in the stream if the kernel took it all within the call.
+      if (socket.writableLength === 0) return true
+    }
     // A callback for each write would cost each of them a tick; this one comes when all before it have left.
     socket.write(nothing, () => {
       if (!socket.destroyed) this.handler?.onDrain()

@@ -88,6 +88,7 @@ describe("the chat in a browser", () => {
       yield* see(ada, "#log .note", "Grace left")
       yield* click(grace, "Join")
       yield* see(grace, "#state", /^open$/)
+      yield* see(ada, "#people .name", "Grace")
       assert.deepStrictEqual(yield* people(ada), ["Ada", "Grace"])
 
       const [duration, code] = yield* Effect.timed(chat.stop("SIGINT"))

@@ -10,6 +10,7 @@ const examples = fileURLToPath(new URL("../../../examples", import.meta.url))
 
 // What a program that ends by itself has to print, line by line.
 const programs: Record<string, ReadonlyArray<RegExp>> = {
+  "adopt.ts": [/^asked: PONG$/, /^over the same socket: echo of hello$/],
   "backpressure.ts": [
     /^\d+\.\d MiB sent, \d+ messages \(\d\.\d MiB\) queued, memory \+-?\d+\.\d MiB$/,
     /^send is suspended; now the server begins to read$/,
@@ -26,6 +27,13 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^ws:\/\/127\.0\.0\.1:1: nobody listens there$/,
     /^http:\/\/127\.0\.0\.1: not a WebSocket URL, /
   ],
+  "express.ts": [
+    /^GET \/: a page of Express$/,
+    /^\/echo: hello$/,
+    /^\/echo takes no more than 1 KiB: 1009$/,
+    /^\/time: high time$/,
+    /^\/other: UpgradeRejected .*: HTTP 404$/
+  ],
   "graceful-shutdown.ts": [
     /^3 clients connected, interrupting the server$/,
     /^a client received \["the server is going down"\], then 1001$/,
@@ -39,11 +47,23 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^welcome, Edsger; cookie set: token=t3; HttpOnly$/,
     /^rejected with 401 \(www-authenticate: Bearer\): who are you\?$/
   ],
+  "http-router.ts": [
+    /^GET \/: notes are posted and followed at \/notes$/,
+    /^a message: welcome, Grace$/,
+    /^POST \/notes: 204$/,
+    /^a message: Ada notes: it works$/,
+    /^rejected with 401: who are you\?$/
+  ],
   "keepalive.ts": [
     /^round trip: \d+\.\d\d ms$/,
     /^Pong for the heartbeat$/,
     /^Pong for the heartbeat$/,
     /^HeartbeatTimeout after \d+ ms$/
+  ],
+  "mtls.ts": [
+    /^Ada: welcome, Ada, until \d{4}-/,
+    /^Eve: rejected with 403, DEPTH_ZERO_SELF_SIGNED_CERT$/,
+    /^somebody: rejected with 401, no certificate$/
   ],
   "path-router.ts": [
     /^\/echo with no subprotocol: Ada$/,
@@ -52,13 +72,27 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^BadUpgrade .*: the server chose none of the subprotocols offered$/,
     /^UpgradeRejected .*: HTTP 404$/
   ],
+  "proxy-relay.ts": [/^upstream is held back: true$/, /^the end: 4000 that was all$/, /^32 MiB have arrived$/],
+  "rpc.ts": [/^found: Grace$/, /^not found: NoSuchUser 7$/, /^streamed, and added up: 50005000$/],
   "state-monitor.ts": [
     /^state: Open$/,
     /^Pong with 4 bytes$/,
     /^Ping with 4 bytes$/,
     /^state: Closing$/,
     /^closed by Remote side, code 4000, reason "seen enough", clean$/
-  ]
+  ],
+  "subprotocols.ts": [
+    /^\/list for \[chat\.v1, chat\.v2\]: chat\.v2$/,
+    /^\/list for \[\]: none$/,
+    /^\/list for \[chat\.v0\]: BadUpgrade$/,
+    /^\/hook for \[chat\.v2, chat\.v4\]: chat\.v2$/,
+    /^\/hook\?tester for \[chat\.v2, chat\.v4\]: chat\.v4$/
+  ],
+  "tls.ts": [
+    /^wss:\/\/127\.0\.0\.1:\d+ is not trusted: self-signed certificate/,
+    /^wss:\/\/127\.0\.0\.1:\d+ says: hello$/
+  ],
+  "unix-socket.ts": [/^ws\+unix:\/\/\/.*\/greet\.sock says: hello, Ada$/, /^the socket is gone$/]
 }
 
 const start = (file: string, ...args: Array<string>) =>

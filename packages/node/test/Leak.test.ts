@@ -4,6 +4,7 @@ import { Cause, Effect, Logger, Metric, type Scope } from "effect"
 import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { type Ending, make } from "./endings.ts"
+import { make as makeMounted } from "./mountedEndings.ts"
 
 const cycles = 2000
 const concurrency = 32
@@ -76,6 +77,8 @@ describe("leaks", () => {
   it.live("whatever way connections end, nothing is left of them", () => {
     const fibers = countFibers()
     return Effect.gen(function*() {
+      // Opened when first looked at, as Effect's Node services do.
+      void [process.stdin, process.stdout, process.stderr]
       const found = yield* troubles
       const listenersBefore = processListeners()
       const resourcesBefore = resources()
@@ -88,8 +91,10 @@ describe("leaks", () => {
 
       yield* Effect.scoped(
         Effect.gen(function*() {
-          const { connections, endings } = yield* make
-          const look = Effect.map(connections, (connections) => ({
+          const own = yield* make
+          const mounted = yield* makeMounted
+          const endings = [...own.endings, ...mounted.endings]
+          const look = Effect.map(Effect.all([own.connections, mounted.connections]), (connections) => ({
             connections,
             fibers: fibers.live(),
             resources: resourcesButTimers()

@@ -2,20 +2,8 @@ import { WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
-import { createHash } from "node:crypto"
 import { connect, unhandledErrors } from "./fixture.ts"
-import { closeFrame, closeOf, frame, listenRaw, type RawPeer } from "./rawPeer.ts"
-
-type Changes = Readonly<Record<string, string | undefined>>
-
-/** A 101 that answers the request; a header of `undefined` is left out. */
-const switching = (request: string, changes: Changes = {}, status = "101 Switching Protocols"): string => {
-  const key = /sec-websocket-key: (.*)\r\n/i.exec(request)?.[1] ?? ""
-  const accept = createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64")
-  const headers = { "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept, ...changes }
-  const lines = Object.entries(headers).map(([name, value]) => value === undefined ? "" : `${name}: ${value}\r\n`)
-  return `HTTP/1.1 ${status}\r\n${lines.join("")}\r\n`
-}
+import { closeFrame, closeOf, frame, listenRaw, type RawPeer, switching } from "./rawPeer.ts"
 
 /** Reads the request and answers it with bytes made from it. */
 const answer = (peer: RawPeer, respond: (request: string) => ReadonlyArray<Uint8Array | string>) =>

@@ -2,18 +2,22 @@
  * Every way in which a connection, or an attempt at one, can end.
  */
 import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
-import { NodeWebSocketServer } from "@effect-ws/node"
+import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"
 import { assert } from "@effect/vitest"
 import { Cause, Context, Data, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import { createHash } from "node:crypto"
 import * as Net from "node:net"
+import * as Tls from "node:tls"
+import { certificates } from "./certificates.ts"
 import {
+  brokenRecord,
+  carrierOf,
   closeFrame,
   closeOf,
   connectRaw,
   frame,
   openingRequest,
-  type RawPeer,
+  RawPeer,
   response,
   upgradeRaw
 } from "./rawPeer.ts"
@@ -53,7 +57,7 @@ const serve = Effect.fnUntraced(function*(options: Partial<NodeWebSocketServer.O
   )
   const server = Context.get(context, WebSocketServer.WebSocketServer)
   const port = server.address._tag === "Tcp" ? server.address.port : NaN
-  return { server, port, url: `ws://127.0.0.1:${port}` }
+  return { server, port, url: server.url }
 })
 
 // What a foreign server does with a request, by target.
@@ -135,6 +139,13 @@ export const make = Effect.gen(function*() {
   const hasty = yield* serve(quick)
   const impatient = yield* serve({ handshakeTimeout: "50 millis" })
   const strange = yield* listenStrange
+  // And over TLS.
+  const { authority, server: tls } = yield* certificates
+  const secure = yield* serve({ tls, closeTimeout: "1 minute" })
+  const secureImpatient = yield* serve({ tls, handshakeTimeout: "50 millis" })
+  const trusting = yield* Layer.build(Layer.orDie(NodeWebSocketClient.layerWith({ tls: { ca: authority.cert } })))
+  const connectTrusting = (url: string, options?: WebSocketClient.ConnectOptions) =>
+    Effect.provideContext(connect(url, options), trusting)
 
   const expectCode = (connection: Connection.Connection, code: number) =>
     Effect.map(connection.closed, (event) => assert.strictEqual(event.code, code))
@@ -154,7 +165,7 @@ export const make = Effect.gen(function*() {
   const expectStatus = (peer: RawPeer, status: number) =>
     Effect.map(response(peer), (response) => assert.strictEqual(response.status, status))
 
-  const request = Effect.fnUntraced(function*(port: number, text: string) {
+  const request = Effect.fnUntraced(function*(port: number, text: string | Uint8Array) {
     const peer = yield* connectRaw(port)
     yield* peer.send(text)
     return peer
@@ -375,13 +386,49 @@ export const make = Effect.gen(function*() {
     "server ends inside its response": expectRefusal(`${strange}/half`, "NetworkFailure"),
     "server answers another key": expectRefusal(`${strange}/wrong`, "BadUpgrade"),
     "server answers an error": expectRefusal(`${strange}/refuse`, "UpgradeRejected"),
-    "server answers garbage": expectRefusal(`${strange}/garbage`, "BadUpgrade")
+    "server answers garbage": expectRefusal(`${strange}/garbage`, "BadUpgrade"),
+
+    // Over TLS.
+    "TLS, closed by the client": Effect.gen(function*() {
+      const connection = yield* connectTrusting(`${secure.url}/hold`)
+      yield* connection.close()
+      assert.isTrue((yield* connection.closed).wasClean)
+    }),
+    "TLS, closed by the server": Effect.gen(function*() {
+      const connection = yield* connectTrusting(`${secure.url}/close`)
+      yield* expectCode(connection, 4000)
+    }),
+    "TLS, aborted by the client": Effect.gen(function*() {
+      const connection = yield* connectTrusting(`${secure.url}/hold`)
+      yield* connection.abort
+    }),
+    "TLS, interrupted at any moment": interruptSoon(
+      Effect.scoped(Effect.flatMap(connectTrusting(`${secure.url}/echo`), (connection) => connection.receive))
+    ),
+    "TLS, server is not trusted": expectRefusal(`${secure.url}/hold`, "CertificateRejected"),
+    "TLS, server says nothing": expectRefusal(`${strange.replace("ws:", "wss:")}/`, "ConnectTimeout", {
+      connectTimeout: briefly
+    }),
+    "TLS, client sends plain HTTP": Effect.flatMap(
+      request(secure.port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+      (peer) => peer.rest
+    ),
+    "TLS, client says nothing": Effect.flatMap(connectRaw(secureImpatient.port), (peer) => peer.rest),
+    "TLS, client resets": Effect.flatMap(request(secure.port, Buffer.from("16030100ff", "hex")), (peer) => peer.reset),
+    "TLS, client breaks a record": Effect.gen(function*() {
+      const raw = yield* connectRaw(secure.port)
+      const peer = new RawPeer(Tls.connect({ socket: carrierOf(raw), rejectUnauthorized: false }))
+      yield* peer.send(openingRequest({ target: "/echo" }))
+      yield* peer.head
+      yield* raw.send(brokenRecord)
+      yield* raw.rest
+    })
   }
 
   return {
     endings: Object.entries<Ending[1]>(endings),
     connections: Effect.map(
-      Effect.all([patient.server.connections, hasty.server.connections, impatient.server.connections]),
+      Effect.all([patient, hasty, impatient, secure, secureImpatient].map(({ server }) => server.connections)),
       (connections) => connections.flat().length
     )
   }

@@ -11,7 +11,7 @@ export const start = Effect.fnUntraced(function*(
   const context = yield* Layer.build(Layer.provideMerge(serving, listening))
   const server = Context.get(context, WebSocketServer.WebSocketServer)
   const port = server.address._tag === "Tcp" ? server.address.port : NaN
-  return { server, port, url: `ws://127.0.0.1:${port}` }
+  return { server, port, url: server.url }
 })
 
 /** Sends every message back. */
@@ -27,6 +27,10 @@ export const connect = (url: string, options?: WebSocketClient.ConnectOptions) =
     WebSocketClient.connect(url, options),
     (connection) => Effect.addFinalizer(() => connection.abort)
   ).pipe(Effect.provide(NodeWebSocketClient.layer))
+
+/** Provides a client that trusts an authority of the tests, and may have a certificate of its own. */
+export const withTlsClient = (tls: NodeWebSocketClient.TlsOptions) =>
+  Effect.provide(Layer.orDie(NodeWebSocketClient.layerWith({ tls })))
 
 /** Hands every connection to the test, and holds it until its end. */
 export const handOver = Effect.fnUntraced(function*<Data = void>(

@@ -5,7 +5,8 @@ import { Effect } from "effect"
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
-import { handOver, start } from "./fixture.ts"
+import { certificates } from "./certificates.ts"
+import { handOver, start, withTlsClient } from "./fixture.ts"
 import { frameMatrix, type FramePeer, matrix, type Open } from "./foreignPeer.ts"
 
 const interpreter = "/usr/bin/python3"
@@ -88,6 +89,15 @@ const client: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken })
   return { peer: peerOf(name, subprotocol), connection: yield* accept }
 })
 
+const secureClient: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+  const { authority, server: tls } = yield* certificates
+  const { accept, serving } = yield* handOver({ subprotocols: spoken })
+  const { url } = yield* start(serving, { tls })
+  const name = yield* named
+  const { subprotocol } = yield* python.call({ do: "connect", name, url, offered, authority: authority.cert })
+  return { peer: peerOf(name, subprotocol), connection: yield* accept }
+})
+
 const server: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
   const name = yield* named
   const { port } = yield* python.call({ do: "listen", name, spoken })
@@ -96,10 +106,25 @@ const server: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken })
   return { peer: peerOf(name, subprotocol), connection }
 }, Effect.provide(NodeWebSocketClient.layer))
 
+const secureServer: Open<FramePeer> = Effect.fnUntraced(function*({ offered, spoken }) {
+  const { authority, server: certificate } = yield* certificates
+  const name = yield* named
+  const { port } = yield* python.call({ do: "listen", name, spoken, certificate })
+  const connection = yield* WebSocketClient.connect(`wss://127.0.0.1:${port}`, { subprotocols: offered }).pipe(
+    withTlsClient({ ca: authority.cert })
+  )
+  const { subprotocol } = yield* python.call({ do: "accept", name })
+  return { peer: peerOf(name, subprotocol), connection }
+})
+
 matrix("Python's websockets as client", client, { skip })
 frameMatrix("Python's websockets as client", client, { skip })
+matrix("Python's websockets as client, over TLS", secureClient, { skip })
+frameMatrix("Python's websockets as client, over TLS", secureClient, { skip })
 matrix("Python's websockets as server", server, { skip })
 frameMatrix("Python's websockets as server", server, { skip })
+matrix("Python's websockets as server, over TLS", secureServer, { skip })
+frameMatrix("Python's websockets as server, over TLS", secureServer, { skip })
 
 const rejection = { status: 403, headers: { "x-reason": "unknown" }, body: "not you" }
 

@@ -1,5 +1,8 @@
 import { Cause, Deferred, Effect, Queue, type Scope } from "effect"
+import { createHash } from "node:crypto"
 import * as Net from "node:net"
+import { Duplex } from "node:stream"
+import * as Tls from "node:tls"
 
 /** A frame as it was on the wire; the payload is unmasked. */
 export interface RawFrame {
@@ -114,15 +117,24 @@ export const connectRaw = (port: number, host = "127.0.0.1"): Effect.Effect<RawP
     ({ socket }) => Effect.sync(() => socket.destroy())
   )
 
-/** Listens for raw sockets: `accept` takes the next one. */
-export const listenRaw: Effect.Effect<
-  { readonly port: number; readonly url: string; readonly accept: Effect.Effect<RawPeer> },
-  never,
-  Scope.Scope
-> = Effect.gen(function*() {
+/** Connects a raw socket and completes the TLS handshake, or fails with what went wrong in it. */
+export const connectTls = (
+  port: number,
+  options: Tls.ConnectionOptions = {}
+): Effect.Effect<RawPeer, unknown, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<RawPeer, unknown>((resume) => {
+      const settings = { port, host: "127.0.0.1", allowHalfOpen: true, rejectUnauthorized: false, ...options }
+      const socket = Tls.connect(settings, () => resume(Effect.succeed(new RawPeer(socket))))
+      socket.once("error", (cause) => resume(Effect.fail(cause)))
+    }),
+    ({ socket }) => Effect.sync(() => socket.destroy())
+  )
+
+const listen = Effect.fnUntraced(function*(create: (onSocket: (socket: Net.Socket) => void) => Net.Server) {
   const accepted = yield* Queue.unbounded<RawPeer>()
   const sockets = new Set<Net.Socket>()
-  const server = Net.createServer({ allowHalfOpen: true }, (socket) => {
+  const server = create((socket) => {
     sockets.add(socket)
     Queue.offerUnsafe(accepted, new RawPeer(socket))
   })
@@ -135,8 +147,26 @@ export const listenRaw: Effect.Effect<
       })
   )
   const { port } = server.address() as Net.AddressInfo
-  return { port, url: `ws://127.0.0.1:${port}`, accept: Queue.take(accepted) }
+  const scheme = server instanceof Tls.Server ? "wss" : "ws"
+  return { port, url: `${scheme}://127.0.0.1:${port}`, accept: Queue.take(accepted) }
 })
+
+/** Listens for raw sockets: `accept` takes the next one. */
+export const listenRaw = listen((onSocket) => Net.createServer({ allowHalfOpen: true }, onSocket))
+
+/** Listens for TLS: `accept` takes the next socket that has completed the TLS handshake. */
+export const listenTls = (options: Tls.TlsOptions) =>
+  listen((onSocket) => Tls.createServer({ allowHalfOpen: true, ...options }, onSocket))
+
+/** A peer's socket as something to speak TLS over, so that other bytes can be sent behind the back of TLS. */
+export const carrierOf = ({ socket }: RawPeer): Duplex => {
+  const carrier = new Duplex({ read() {}, write: (chunk, _, done) => void socket.write(chunk, done) })
+  socket.on("data", (chunk) => carrier.push(chunk))
+  return carrier
+}
+
+/** A TLS record that is not what anybody has encrypted. */
+export const brokenRecord = Buffer.concat([Buffer.from([0x17, 3, 3, 0, 32]), Buffer.alloc(32)])
 
 /** The key of the example in RFC 6455, section 1.3, and the answer to it. */
 export const sampleKey = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -164,14 +194,33 @@ export const openingRequest = (options: {
   return `${method} ${target} ${version}\r\n${lines.join("")}\r\n`
 }
 
-/** Connects a raw socket and completes the opening handshake. */
-export const upgradeRaw = Effect.fnUntraced(function*(port: number, target = "/") {
-  const peer = yield* connectRaw(port)
+/** Headers to add or, with `undefined`, to leave out. */
+type Changes = Readonly<Record<string, string | undefined>>
+
+/** A 101 that answers the request. */
+export const switching = (request: string, changes: Changes = {}, status = "101 Switching Protocols"): string => {
+  const key = /sec-websocket-key: (.*)\r\n/i.exec(request)?.[1] ?? ""
+  const accept = createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64")
+  const headers = { "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": accept, ...changes }
+  const lines = Object.entries(headers).map(([name, value]) => value === undefined ? "" : `${name}: ${value}\r\n`)
+  return `HTTP/1.1 ${status}\r\n${lines.join("")}\r\n`
+}
+
+/** Completes the opening handshake. */
+const upgrade = Effect.fnUntraced(function*(peer: RawPeer, target: string) {
   yield* peer.send(openingRequest({ target }))
   const head = yield* peer.head
   if (!head.startsWith("HTTP/1.1 101 ")) return yield* Effect.die(new Error(`not upgraded: ${head}`))
   return peer
 })
+
+/** Connects a raw socket and completes the opening handshake. */
+export const upgradeRaw = (port: number, target = "/") =>
+  Effect.flatMap(connectRaw(port), (peer) => upgrade(peer, target))
+
+/** Connects a raw socket and completes the TLS and the opening handshake. */
+export const upgradeTls = (port: number, target = "/") =>
+  Effect.flatMap(connectTls(port), (peer) => upgrade(peer, target))
 
 /** The response that a raw peer got: its status, headers and body. */
 export const response = Effect.fnUntraced(function*(peer: RawPeer) {

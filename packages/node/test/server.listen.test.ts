@@ -52,19 +52,19 @@ describe("listening", () => {
       const error = yield* failure({ port })
       assert.strictEqual(error._tag, "ListenError")
       assert.strictEqual(error.reason._tag, "AddressInUse")
-      assert.deepStrictEqual([error.host, error.port], ["127.0.0.1", port])
+      assert.deepStrictEqual(error.address, { _tag: "Tcp", host: "127.0.0.1", port })
     }))
 
-  it.live.each<readonly [name: string, options: NodeWebSocketServer.Options]>([
+  it.live.each<readonly [name: string, options: { readonly port: number; readonly host: string }]>([
     ["an address of another machine", { port: 0, host: "192.0.2.1" }],
     ["a host without an address", { port: 0, host: `${"a".repeat(64)}.invalid` }],
-    ["a port beyond the range", { port: 65536 }],
-    ["a port that is no integer", { port: 0.5 }]
+    ["a port beyond the range", { port: 65536, host: "127.0.0.1" }],
+    ["a port that is no integer", { port: 0.5, host: "127.0.0.1" }]
   ])("at %s fails with ListenFailed", ([, options]) =>
     Effect.gen(function*() {
       const error = yield* failure(options)
       assert.strictEqual(error.reason._tag, "ListenFailed")
-      assert.strictEqual(error.port, options.port)
+      assert.deepStrictEqual(error.address, { _tag: "Tcp", ...options })
     }))
 
   it.live.each([25, 1001, 0.5, Infinity])(

@@ -307,6 +307,8 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
           rawHeaders: Object.entries(headers).flat(),
           peerAddress: server.peerAddress,
           localAddress: server.localAddress,
+          // A `wss:` URL leads to the server like any other, and nothing is encrypted.
+          tls: undefined,
           accept: (headers) => {
             const transport = wrap(client, "client")
             answer(Effect.succeed({ headers: Handshake.joinHeaders(headers), transport }))

@@ -223,6 +223,7 @@ describe("TestNetwork", () => {
       const url = {
         _tag: "WebSocketUrl" as const,
         secure: false,
+        socketPath: undefined,
         host: "localhost",
         hostHeader: "localhost",
         port: 80,

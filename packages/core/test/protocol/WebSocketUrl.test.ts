@@ -1,4 +1,4 @@
-import { isAuthority, parseUrl } from "@effect-ws/core/protocol/WebSocketUrl"
+import { isAuthority, parseUrl, unixUrl } from "@effect-ws/core/protocol/WebSocketUrl"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 
@@ -14,6 +14,7 @@ describe("WebSocketUrl", () => {
       assert.deepStrictEqual(parseUrl("ws://example.com:8080/chat/room?user=1&x=%20"), {
         _tag: "WebSocketUrl",
         secure: false,
+        socketPath: undefined,
         host: "example.com",
         hostHeader: "example.com:8080",
         port: 8080,
@@ -81,11 +82,13 @@ describe("WebSocketUrl", () => {
       "https://example.com",
       "file:///etc/passwd",
       "javascript:alert(1)",
-      "wsx://example.com"
-    ])("§3: a scheme other than ws and wss is an error: %s", (input) => {
+      "wsx://example.com",
+      "unix:/run/app.sock",
+      "http+unix:/run/app.sock"
+    ])("§3: a scheme that is not a WebSocket's is an error: %s", (input) => {
       assert.deepStrictEqual(parseUrl(input), {
         _tag: "InvalidUrl",
-        detail: "the scheme is neither ws nor wss",
+        detail: "the scheme is none of ws, wss, ws+unix and wss+unix",
         section: "3"
       })
     })
@@ -131,6 +134,87 @@ describe("WebSocketUrl", () => {
       assert.isTrue(url.target.startsWith("/"))
       assert.isTrue(isAuthority(url.hostHeader))
       assert.isTrue(Number.isInteger(url.port) && url.port >= 0 && url.port <= 65535)
+    })
+  })
+
+  describe("parseUrl of a Unix socket", () => {
+    it("gives the socket and the resource name; Host is localhost", () => {
+      assert.deepStrictEqual(parseUrl("ws+unix:///run/app.sock:/chat/room?user=1&x=%20"), {
+        _tag: "WebSocketUrl",
+        secure: false,
+        socketPath: "/run/app.sock",
+        host: "localhost",
+        hostHeader: "localhost",
+        port: 80,
+        target: "/chat/room?user=1&x=%20",
+        hasCredentials: false
+      })
+    })
+
+    it.each([
+      ["ws+unix:/run/app.sock", "/run/app.sock", "/"],
+      ["WS+UNIX:/run/App.sock", "/run/App.sock", "/"],
+      ["ws+unix:/run/app.sock:", "/run/app.sock", "/"],
+      ["ws+unix:/run/app.sock:/", "/run/app.sock", "/"],
+      ["ws+unix:/run/app.sock?a", "/run/app.sock", "/?a"],
+      ["ws+unix:/run/app.sock:?a", "/run/app.sock", "/?a"],
+      ["ws+unix:/run/app.sock:/a:b?c:d?e", "/run/app.sock", "/a:b?c:d?e"],
+      ["ws+unix:/run/app.sock:/a b?c d", "/run/app.sock", "/a%20b?c%20d"],
+      ["ws+unix:/run/app.sock://a@b/c", "/run/app.sock", "//a@b/c"],
+      ["ws+unix:app.sock:/a", "app.sock", "/a"],
+      ["ws+unix:../app.sock:/a", "../app.sock", "/a"],
+      ["ws+unix:/a%3Ab%3Fc%25d%20e:/f", "/a:b?c%d e", "/f"],
+      ["ws+unix:/grüße:/f", "/grüße", "/f"],
+      ["ws+unix:%00abstract:/f", "\0abstract", "/f"]
+    ])("%s is the socket %j, asked for %s", (input, socketPath, target) => {
+      const url = urlOf(input)
+      assert.deepStrictEqual([url.socketPath, url.target], [socketPath, target])
+    })
+
+    it("dots in the resource name do not reach into the socket's path", () => {
+      const { socketPath, target } = urlOf("ws+unix:/run/app.sock:/a/../../../other.sock")
+      assert.deepStrictEqual([socketPath, target], ["/run/app.sock", "/other.sock"])
+    })
+
+    it("with wss+unix is secure", () => {
+      const { secure, socketPath } = urlOf("wss+unix:/run/app.sock:/a")
+      assert.deepStrictEqual([secure, socketPath], [true, "/run/app.sock"])
+    })
+
+    it.each([
+      ["ws+unix:", "the path of the Unix socket is malformed"],
+      ["ws+unix:?a", "the path of the Unix socket is malformed"],
+      ["ws+unix:///", undefined],
+      ["ws+unix:%ff:/a", "the path of the Unix socket is malformed"],
+      ["ws+unix:/run/%:/a", "the path of the Unix socket is malformed"],
+      ["ws+unix://run/app.sock:/a", "the URL of a Unix socket has a host"],
+      ["ws+unix://user:secret@h/run/app.sock", "the URL of a Unix socket has a host"],
+      ["ws+unix:/run/app.sock:a", "what follows the Unix socket is not a path"],
+      ["ws+unix:/run/app.sock:8080", "what follows the Unix socket is not a path"],
+      ["ws+unix:/run/app.sock:@h/a", "what follows the Unix socket is not a path"],
+      ["ws+unix:/run/app.sock#", "the URL has a fragment"],
+      ["ws+unix:/run/app.sock:/a#b", "the URL has a fragment"]
+    ])("%s: %s", (input, detail) => {
+      const url = parseUrl(input)
+      assert.strictEqual(url._tag === "InvalidUrl" ? url.detail : undefined, detail)
+    })
+
+    const Path = Schema.NonEmptyArray(
+      Schema.Literals(["/", ".", ":", "?", "#", "%", "@", "\\", " ", "a", "ü", "🌍", "\0"])
+    )
+
+    it.prop("any path in a URL is read back from it", [Path, Schema.Boolean], ([characters, isSecure]) => {
+      const path = characters.join("")
+      const { secure, socketPath, target } = urlOf(`${unixUrl(path, isSecure)}:/a?b`)
+      assert.deepStrictEqual([socketPath, target, secure], [path, "/a?b", isSecure])
+    })
+
+    it.prop("any string gives a URL or a failure, never an exception", [Schema.String, Schema.String], ([a, b]) => {
+      const url = parseUrl(`ws+unix:${a}:/${b}`)
+      if (url._tag === "InvalidUrl") return
+      assert.isNotEmpty(url.socketPath)
+      assert.deepStrictEqual([url.host, url.hostHeader], ["localhost", "localhost"])
+      assert.isTrue(url.target.startsWith("/"))
     })
   })
 

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import http
 import json
+import ssl
 import sys
+import tempfile
 
 import websockets
 from websockets.exceptions import InvalidStatusCode
@@ -23,16 +25,33 @@ def decode(message):
     return message["text"] if "text" in message else base64.b64decode(message["binary"])
 
 
-async def connect(name, url, offered):
+def trusting(authority):
+    return authority and ssl.create_default_context(cadata=authority)
+
+
+def showing(certificate):
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(certificate["cert"] + "\n" + certificate["key"])
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+async def connect(name, url, offered, authority=None):
     try:
-        connection = await websockets.connect(url, subprotocols=offered or None, ping_interval=None)
+        connection = await websockets.connect(
+            url, subprotocols=offered or None, ping_interval=None, ssl=trusting(authority)
+        )
     except InvalidStatusCode as error:
         return {"status": error.status_code, "headers": dict(error.headers.raw_items())}
     connections[name] = connection
     return {"subprotocol": connection.subprotocol}
 
 
-async def listen(name, spoken=None, rejection=None):
+async def listen(name, spoken=None, rejection=None, certificate=None):
     accepted = asyncio.Queue()
 
     async def handle(connection):
@@ -45,7 +64,13 @@ async def listen(name, spoken=None, rejection=None):
         return None
 
     server = await websockets.serve(
-        handle, "127.0.0.1", 0, subprotocols=spoken or None, process_request=process, ping_interval=None
+        handle,
+        "127.0.0.1",
+        0,
+        subprotocols=spoken or None,
+        process_request=process,
+        ping_interval=None,
+        ssl=showing(certificate),
     )
     servers[name] = server, accepted
     return {"port": server.sockets[0].getsockname()[1]}
