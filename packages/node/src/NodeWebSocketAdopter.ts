@@ -44,8 +44,9 @@ export interface AdoptOptions {
  *
  * **Details**
  *
- * `address` is where the sockets come from, for the service to tell. Everything else is as with `NodeWebSocketServer.layer`: plain HTTP
- * is answered 426, a request that takes too long 408, and what is not upgraded is dropped with the layer.
+ * `address` is where the sockets come from, and `secure` whether they come over TLS, for the service's `address` and `url`.
+ * Everything else is as with `NodeWebSocketServer.layer`: plain HTTP is answered 426, a request that takes too long 408, and
+ * what is not upgraded is dropped with the layer.
  *
  * **Example** (WebSockets on a port of one's own)
  *
@@ -77,7 +78,7 @@ export interface AdoptOptions {
  * @since 0.1.0
  */
 export const layer = (
-  options: ServerRuntime.ServerOptions & { readonly address: Address }
+  options: ServerRuntime.ServerOptions & { readonly address: Address; readonly secure?: boolean | undefined }
 ): Layer.Layer<WebSocketServer | SocketAdopter> =>
   Layer.effectContext(Effect.gen(function*() {
     const { onUpgrade, reject, runtime } = yield* NodeUpgrade.makeRuntime(options)

@@ -65,7 +65,7 @@ export interface WebSocketProbe {
   readonly expectBinary: (bytes?: Uint8Array) => Effect.Effect<Uint8Array, ProbeError>
   /** Expects a message that a schema decodes, such as one made with `Schema.fromJsonString`. */
   readonly expectMessage: <A, R>(schema: Schema.Codec<A, Message, R>) => Effect.Effect<A, ProbeError, R>
-  /** Expects a Close: with this code, if given; `undefined` matches a Close without a code too. */
+  /** Expects a Close: with this code, if given, otherwise with any code or none. */
   readonly expectClose: (
     code?: number
   ) => Effect.Effect<{ readonly code: number | undefined; readonly reason: string }, ProbeError>

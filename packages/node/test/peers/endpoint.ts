@@ -14,10 +14,12 @@ let received = { messages: 0, inOrder: true }
 
 const connection = Effect.suspend(() => Deferred.await(connected))
 
-// On a busy machine a load takes longer than a heartbeat, whose Pings are not part of it.
+// The peer knows nothing of pings, which a machine that is busy might have time for.
+const heartbeat = false
+
 const Server = WebSocketServer.serve((connection) =>
   Effect.andThen(Deferred.succeed(connected, connection), connection.closed)
-).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0, heartbeat: false })))
+).pipe(Layer.provideMerge(NodeWebSocketServer.layer({ port: 0, heartbeat })))
 
 const send = Effect.fnUntraced(function*({ messages, size }: Load) {
   const current = yield* connection
@@ -59,7 +61,7 @@ const commands = {
       return address._tag === "Tcp" ? address.port : NaN
     }),
   connect: (port: number) =>
-    WebSocketClient.connect(`ws://127.0.0.1:${port}`, { heartbeat: false }).pipe(
+    WebSocketClient.connect(`ws://127.0.0.1:${port}`, { heartbeat }).pipe(
       Effect.flatMap((connection) => Deferred.succeed(connected, connection)),
       Effect.asVoid,
       Effect.provide(NodeWebSocketClient.layer),
