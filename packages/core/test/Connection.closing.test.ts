@@ -29,7 +29,7 @@ describe("close", () => {
       yield* connection.sendAll(["a", "b"])
       yield* connection.sendPing(Uint8Array.of(1))
       const closing = yield* start(connection.close(4001, "enough"))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", "ping 1", "text a", "text b"])
       assert.strictEqual(yield* answerClose(peer), "close 4001 enough")
       yield* Fiber.join(closing)
@@ -222,7 +222,7 @@ describe("the peer closes", () => {
         yield* peer.sendClose(4001, "bye")
         yield* settle
         assert.strictEqual(yield* connection.state, "Closing")
-        yield* peer.unstall
+        yield* peer.demand(Infinity)
         assert.deepStrictEqual(yield* frames(peer, 3), ["text first", "text a", "close 4001 bye"])
         yield* peer.end
         assert.deepStrictEqual(yield* eventOf(connection), {
@@ -269,7 +269,7 @@ describe("the peer closes", () => {
       yield* start(connection.close(4001))
       yield* peer.sendClose(4002)
       yield* settle
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* peer.end
       assert.deepStrictEqual(yield* remainingFrames(peer), ["text first", "close 4001"])
       assert.deepInclude(yield* eventOf(connection), { code: 4002, wasClean: true, initiator: "Local" })

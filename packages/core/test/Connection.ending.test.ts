@@ -1,7 +1,7 @@
 import type { Connection } from "@effect-ws/core/Connection"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import type { ConnectionError } from "@effect-ws/core/WebSocketError"
-import { TestPeer } from "@effect-ws/test-kit"
+import { Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -114,7 +114,7 @@ describe("the end of what is received", () => {
     ({ bytes, code, detail, reason }) =>
       Effect.gen(function*() {
         const { connection, peer } = yield* open({ maxMessageBytes: 1024 })
-        const before = TestPeer.encodeFrames("client", [TestPeer.text("a")])
+        const before = Wire.encode("client", [Wire.text("a")])
         yield* peer.sendBytes(Uint8Array.from([...before, ...bytes]))
         yield* peer.sendText("ignored")
         assert.deepStrictEqual(yield* remainingFrames(peer), [`close ${code} ${detail}`])
@@ -129,7 +129,7 @@ describe("the end of what is received", () => {
   it.effect("§5.1: a client fails the connection when a server masks", () =>
     Effect.gen(function*() {
       const { connection, peer } = yield* open({ role: "client" })
-      yield* peer.sendBytes(TestPeer.encodeFrames("client", [TestPeer.text("a")]))
+      yield* peer.sendBytes(Wire.encode("client", [Wire.text("a")]))
       assert.deepStrictEqual(yield* remainingFrames(peer), ["close 1002 server frame with mask"])
       yield* peer.end
       const error = yield* Effect.flip(connection.pull)
@@ -137,7 +137,7 @@ describe("the end of what is received", () => {
     }))
 
   it.effect.each([
-    { what: "fragments", frames: Array.from({ length: 4 }, () => ({ ...TestPeer.text(""), fin: false })) },
+    { what: "fragments", frames: Array.from({ length: 4 }, () => ({ ...Wire.text(""), fin: false })) },
     { what: "control frames", frames: Array.from({ length: 4 }, () => control(Opcode.pong)) }
   ])("too many $what are answered with 1008", ({ frames: sent }) =>
     Effect.gen(function*() {
@@ -170,7 +170,7 @@ describe("the end of what is received", () => {
       yield* connection.send("waiting")
       yield* peer.sendBytes(Uint8Array.of(0x83))
       yield* settle
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* remainingFrames(peer), [
         "text in flight",
         "close 1002 reserved opcode 3"
@@ -208,7 +208,7 @@ describe("the end of what is received", () => {
       yield* connection.send("in flight")
       yield* settle
       yield* Effect.flip(connection.send("too much"))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 2), ["text in flight", "close 1013 slow consumer"])
       yield* peer.sendClose(1013)
       yield* peer.end

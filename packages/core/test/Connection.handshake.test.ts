@@ -1,9 +1,8 @@
 import * as Attachment from "@effect-ws/core/Attachment"
 import * as Connection from "@effect-ws/core/Connection"
-import { TestPeer } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option } from "effect"
-import { handshake, open, roles } from "./fixture.ts"
+import { handshake, link, open, roles } from "./fixture.ts"
 
 describe("what the handshake settled", () => {
   it.effect.each(roles)("is told by the connection (%s)", (role) =>
@@ -27,8 +26,8 @@ describe("what the handshake settled", () => {
 
   it.effect("what there is not is none", () =>
     Effect.gen(function*() {
-      const peer = yield* TestPeer.make("client")
-      const connection = yield* Connection.make(peer.transport, { handshake })
+      const { peer, transport } = yield* link("client")
+      const connection = yield* Connection.make(transport, { handshake })
       yield* Effect.addFinalizer(() => peer.reset)
       assert.deepStrictEqual(connection.subprotocol, Option.none())
       assert.deepStrictEqual(connection.extensions, [])

@@ -1,10 +1,10 @@
 import { Opcode } from "@effect-ws/core/protocol/Frame"
-import { TestPeer } from "@effect-ws/test-kit"
+import { Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import { control, frames, open, remainingFrames, start } from "./fixture.ts"
 
-const fragment = (opcode: Opcode, text: string, fin: boolean) => ({ ...TestPeer.text(text), opcode, fin })
+const fragment = (opcode: Opcode, text: string, fin: boolean) => ({ ...Wire.text(text), opcode, fin })
 
 const openEcho = Effect.tap(
   open(),
@@ -29,7 +29,7 @@ describe("what one read of the socket causes", () => {
   it.effect("the messages before a Close are answered before it", () =>
     Effect.gen(function*() {
       const { peer } = yield* openEcho
-      yield* peer.send(TestPeer.text("a"), control(Opcode.ping, 1), TestPeer.close(1000))
+      yield* peer.send(Wire.text("a"), control(Opcode.ping, 1), Wire.close(1000))
       yield* peer.end
       assert.deepStrictEqual(yield* remainingFrames(peer), ["pong 1", "text a", "close 1000"])
     }))
@@ -37,7 +37,7 @@ describe("what one read of the socket causes", () => {
   it.effect("the messages before a violation are answered before it (section 7.1.7)", () =>
     Effect.gen(function*() {
       const { peer } = yield* openEcho
-      yield* peer.send(TestPeer.text("a"), { ...TestPeer.text("b"), rsv: 2 }, control(Opcode.ping, 1))
+      yield* peer.send(Wire.text("a"), { ...Wire.text("b"), rsv: 2 }, control(Opcode.ping, 1))
       yield* peer.end
       assert.deepStrictEqual(yield* remainingFrames(peer), [
         "text a",

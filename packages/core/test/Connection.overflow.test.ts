@@ -32,7 +32,7 @@ describe("overflow policies", () => {
       const { connection, peer } = yield* openFull({ overflow: "suspend" })
       const waiting = yield* start(connection.send("c"))
       assert.isTrue(yield* isWaiting(waiting))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", "text a", "text b", "text c"])
     }))
 
@@ -41,7 +41,7 @@ describe("overflow policies", () => {
       const { connection, peer } = yield* openFull({ overflow: "fail" })
       const error = yield* Effect.flip(connection.send("c"))
       assert.deepInclude(error.reason, { _tag: "QueueFull", queuedMessages: 3, queuedBytes: 7 + 3 + 3 })
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* settle
       yield* connection.send("d")
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", "text a", "text b", "text d"])
@@ -51,7 +51,7 @@ describe("overflow policies", () => {
     Effect.gen(function*() {
       const { connection, peer } = yield* openStalled({ maxQueuedMessages: 2, overflow: "fail" })
       assert.strictEqual(yield* reasonOf(connection.sendAll(["a", "b", "c", "d"])), "QueueFull")
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* settle
       yield* connection.send("e")
       assert.deepStrictEqual(yield* frames(peer, 3), ["text a", "text b", "text e"])
@@ -62,7 +62,7 @@ describe("overflow policies", () => {
       const { connection, peer } = yield* openFull({ overflow: "drop-newest" })
       yield* connection.sendAll(["c", "d"])
       assert.strictEqual(yield* connection.queuedMessages, 3)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* settle
       yield* connection.send("e")
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", "text a", "text b", "text e"])
@@ -73,7 +73,7 @@ describe("overflow policies", () => {
       const { connection, peer } = yield* openFull({ overflow: "drop-oldest" })
       yield* connection.sendAll(["c", "d", "e"])
       assert.strictEqual(yield* connection.queuedMessages, 3)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 3), ["text first", "text d", "text e"])
       yield* connection.drained
     }))
@@ -89,7 +89,7 @@ describe("overflow policies", () => {
       assert.strictEqual(yield* connection.queuedBytes, 7 + 3 + 3 + 10 + 3)
       yield* connection.send("d234567")
       assert.strictEqual(yield* connection.queuedBytes, 7 + 10 + 3 + 9)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", "text 12345678", "text c", "text d234567"])
     }))
 
@@ -101,7 +101,7 @@ describe("overflow policies", () => {
         overflow: "drop-oldest"
       })
       yield* connection.send("x".repeat(50))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* settle
       yield* connection.send("c")
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", "text a", "text b", "text c"])
@@ -115,7 +115,7 @@ describe("overflow policies", () => {
       yield* connection.send("a")
       yield* connection.sendStream(Stream.make("x", "y"))
       yield* connection.sendAll(["b", "c"])
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 5), [
         "text first",
         "text... x",
@@ -133,7 +133,7 @@ describe("overflow policies", () => {
       const sending = yield* start(connection.sendStream(Stream.concat(Stream.make("x".repeat(40)), Stream.never)))
       yield* settle
       assert.strictEqual(connection.sendUnsafe("dropped"), "Dropped")
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* frames(peer, 2)
       yield* Fiber.interrupt(sending)
       assert.deepStrictEqual(yield* frames(peer, 1), ["close 1011 message not completed"])
@@ -151,7 +151,7 @@ describe("overflow policies", () => {
       yield* settle
       // 3 bytes are in flight, and 42 are held back; the second fragment waits.
       assert.strictEqual(yield* connection.queuedBytes, 3 + 42 + 32)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.strictEqual((yield* frames(peer, 3)).at(-1), `continuation... ${"c".repeat(30)}`)
     }))
 
@@ -162,7 +162,7 @@ describe("overflow policies", () => {
         const { connection, peer } = yield* openFull({ overflow: { close } })
         assert.strictEqual(yield* reasonOf(connection.send("c")), "ConnectionNotOpen")
         assert.strictEqual(yield* connection.state, "Closing")
-        yield* peer.unstall
+        yield* peer.demand(Infinity)
         assert.deepStrictEqual(yield* frames(peer, 1), ["text first"])
         assert.strictEqual(yield* answerClose(peer), `close ${close} slow consumer`)
         assert.deepInclude(yield* connection.closed, { code: close, wasClean: true, initiator: "Local" })
@@ -252,7 +252,7 @@ describe("once closing has begun", () => {
         if (how === "close") yield* start(connection.close())
         else yield* peer.reset
         for (const sender of senders) assert.strictEqual(yield* Fiber.join(sender), "ConnectionNotOpen")
-        yield* peer.unstall
+        yield* peer.demand(Infinity)
         if (how === "close") {
           const sent = yield* frames(peer, 68)
           assert.deepStrictEqual([sent[0], ...sent.slice(65)], ["text first", "text a", "text b", "close 1000"])

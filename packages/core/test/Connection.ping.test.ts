@@ -91,7 +91,7 @@ describe("ping", () => {
       yield* settle
       const pinging = yield* start(connection.ping)
       yield* TestClock.adjust("3 seconds")
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* peer.frame
       yield* peer.send(pong((yield* peer.frame).payload))
       assert.strictEqual(Duration.toMillis(yield* Fiber.join(pinging)), 3000)

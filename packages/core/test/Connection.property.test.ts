@@ -1,5 +1,5 @@
 import { isControl, Opcode } from "@effect-ws/core/protocol/Frame"
-import type { TestPeer } from "@effect-ws/test-kit"
+import type { WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Schema, Stream } from "effect"
 import * as Arbitrary from "effect/Arbitrary"
@@ -22,10 +22,10 @@ const Operation = Schema.TaggedUnion({
 })
 
 /** What the peer saw: whole messages, and control frames beside them. */
-const listen = Effect.fnUntraced(function*(peer: TestPeer.TestPeer) {
+const listen = Effect.fnUntraced(function*(peer: WebSocketProbe.WebSocketProbe) {
   const decoder = new TextDecoder()
   const messages: Array<string> = []
-  const controls: Array<{ readonly opcode: Opcode; readonly number: number }> = []
+  const controls: Array<{ readonly opcode: number; readonly number: number }> = []
   let partial: string | undefined
   while (true) {
     const { fin, opcode, payload } = yield* peer.frame
@@ -105,10 +105,10 @@ describe("any script of operations", () => {
               break
             }
             case "Stall":
-              yield* peer.stall
+              yield* peer.demand(0)
               break
             case "Unstall":
-              yield* peer.unstall
+              yield* peer.demand(Infinity)
               break
             case "PeerPing":
               yield* peer.send(numbered(Opcode.ping, ++peerPings))
@@ -126,7 +126,7 @@ describe("any script of operations", () => {
           }
         }
 
-        yield* peer.unstall
+        yield* peer.demand(Infinity)
         while (received.length < sentByPeer.length) received.push(yield* connection.receive)
         yield* settle
         yield* Fiber.awaitAll(pings)

@@ -1,7 +1,7 @@
 import type { Connection } from "@effect-ws/core/Connection"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import type { TransportHandler } from "@effect-ws/core/Transport"
-import { TestPeer } from "@effect-ws/test-kit"
+import { Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
 import { binary, isWaiting, open, roles, settle, start } from "./fixture.ts"
@@ -25,7 +25,7 @@ describe("receiving", () => {
     Effect.gen(function*() {
       const { connection, peer } = yield* open({ role, link: { chunkBytes: 1000 } })
       const large = Uint8Array.from({ length: 70_000 }, (_, index) => index)
-      yield* peer.send(TestPeer.text(""), TestPeer.text("ü€😀"), binary(new Uint8Array(0)), binary(large))
+      yield* peer.send(Wire.text(""), Wire.text("ü€😀"), binary(new Uint8Array(0)), binary(large))
       assert.deepStrictEqual(yield* takeAll(connection, 4), ["", "ü€😀", new Uint8Array(0), large])
     }))
 
@@ -33,9 +33,9 @@ describe("receiving", () => {
     Effect.gen(function*() {
       const { connection, peer } = yield* open()
       yield* peer.send(
-        { ...TestPeer.text("a"), fin: false },
-        { ...TestPeer.text("b"), fin: false, opcode: Opcode.continuation },
-        { ...TestPeer.text("c"), opcode: Opcode.continuation }
+        { ...Wire.text("a"), fin: false },
+        { ...Wire.text("b"), fin: false, opcode: Opcode.continuation },
+        { ...Wire.text("c"), opcode: Opcode.continuation }
       )
       assert.deepStrictEqual(yield* connection.pull, ["abc"])
     }))
@@ -271,10 +271,10 @@ describe("demand", () => {
           }
         })
       })
-      const lent = TestPeer.encodeFrames("client", flood.map(TestPeer.text))
+      const lent = Wire.encode("client", flood.map((text) => Wire.text(text)))
       handler!.onData(lent)
       lent.fill(0xff)
-      handler!.onData(TestPeer.encodeFrames("client", [TestPeer.text("late")]))
+      handler!.onData(Wire.encode("client", [Wire.text("late")]))
       assert.deepStrictEqual(yield* takeAll(connection, 3001), [...flood, "late"])
     }))
 })

@@ -1,6 +1,5 @@
 import * as Connection from "@effect-ws/core/Connection"
 import type { Member } from "@effect-ws/core/Heartbeat"
-import { TestPeer } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Scheduler, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -9,6 +8,7 @@ import {
   frames,
   handshake,
   isWaiting,
+  link,
   open,
   openStalled,
   remainingFrames,
@@ -18,8 +18,8 @@ import {
 
 /** A connection in a scope of its own. */
 const openIn = Effect.fnUntraced(function*(scope: Scope.Scope, options?: Partial<Connection.MakeOptions>) {
-  const peer = yield* TestPeer.make("client")
-  const connection = yield* Scope.provide(Connection.make(peer.transport, { handshake, ...options }), scope)
+  const { peer, transport } = yield* link("client")
+  const connection = yield* Scope.provide(Connection.make(transport, { handshake, ...options }), scope)
   yield* Effect.addFinalizer(() => peer.reset)
   return { connection, peer }
 })

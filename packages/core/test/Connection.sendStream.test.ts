@@ -106,7 +106,7 @@ describe("sendStream", () => {
       yield* connection.send("a")
       yield* connection.sendStream(Stream.make("b"))
       yield* connection.send("c")
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 5), ["text first", "text a", "text... b", "continuation", "text c"])
     }))
 
@@ -134,7 +134,7 @@ describe("sendStream", () => {
       const sending = yield* start(connection.sendStream(Stream.make("x".repeat(30), "y".repeat(30), "z".repeat(100))))
       assert.isTrue(yield* isWaiting(sending))
       assert.strictEqual(yield* connection.queuedBytes, 7 + 32)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.join(sending)
       assert.deepStrictEqual(yield* frames(peer, 5), [
         "text first",

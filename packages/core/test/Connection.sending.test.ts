@@ -83,7 +83,7 @@ describe("the bound of the queue", () => {
       ]
       for (const fiber of waiting) assert.isTrue(yield* isWaiting(fiber))
       assert.strictEqual(yield* connection.queuedMessages, 3)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.joinAll(waiting)
       const sent = yield* frames(peer, 7)
       assert.deepStrictEqual(sent.slice(0, 5), ["text first", "text a", "text b", "text c", "text d"])
@@ -99,7 +99,7 @@ describe("the bound of the queue", () => {
       assert.strictEqual(yield* connection.queuedBytes, 100)
       const waiting = yield* start(connection.send(""))
       assert.isTrue(yield* isWaiting(waiting))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.join(waiting)
       assert.deepStrictEqual(yield* frames(peer, 3), ["text first", `text ${text(98 - before)}`, "text"])
     }))
@@ -111,7 +111,7 @@ describe("the bound of the queue", () => {
       for (const fiber of waiting) assert.isTrue(yield* isWaiting(fiber))
       assert.strictEqual(connection.sendUnsafe("z"), "Full")
       // When the first of them fits, the last would fit too.
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.joinAll(waiting)
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", `text ${text(95)}`, `text ${text(90)}`, "text y"])
     }))
@@ -121,7 +121,7 @@ describe("the bound of the queue", () => {
       const { connection, peer } = yield* openBusy({ maxQueuedBytes: 100 })
       const waiting = yield* start(connection.send(text(1000)))
       assert.isTrue(yield* isWaiting(waiting))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.join(waiting)
       assert.deepStrictEqual(yield* frames(peer, 2), ["text first", `text ${text(1000)}`])
     }))
@@ -134,7 +134,7 @@ describe("the bound of the queue", () => {
       const kept = yield* start(connection.send("b"))
       assert.isTrue(yield* isWaiting(given))
       yield* Fiber.interrupt(given)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.join(kept)
       assert.deepStrictEqual(yield* frames(peer, 3), ["text first", "text a", "text b"])
     }))
@@ -166,7 +166,7 @@ describe("control frames", () => {
       yield* connection.sendPong(Uint8Array.of(2))
       yield* peer.send(control(Opcode.ping, 3))
       yield* settle
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 6), ["text first", "ping 1", "pong 2", "pong 3", "text a", "text b"])
     }))
 
@@ -176,7 +176,7 @@ describe("control frames", () => {
       for (const payload of [1, 2, 3]) yield* peer.send(control(Opcode.ping, payload))
       yield* settle
       yield* connection.send("a")
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 3), ["text first", "pong 3", "text a"])
       assert.strictEqual(yield* connection.queuedBytes, 0)
       yield* connection.drained
@@ -188,7 +188,7 @@ describe("control frames", () => {
       yield* connection.sendPong(Uint8Array.of(9))
       for (const payload of [1, 2]) yield* peer.send(control(Opcode.ping, payload))
       yield* settle
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 3), ["text first", "pong 9", "pong 2"])
     }))
 
@@ -209,7 +209,7 @@ describe("control frames", () => {
       assert.isTrue(yield* isWaiting(ping))
       assert.isTrue(yield* isWaiting(pong))
       yield* Fiber.interrupt(given)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.joinAll([ping, pong])
       assert.deepStrictEqual((yield* frames(peer, 67)).slice(64), ["ping", "ping 1", "pong 2"])
     }))
@@ -230,7 +230,7 @@ describe("the gauges of the queue", () => {
         yield* connection.sendAll([text(10), Message.prepare("prepared")])
         yield* connection.sendPing(Uint8Array.of(1))
         assert.deepStrictEqual(yield* gauges, [3, header + 2 + header + 10 + header + 8 + header + 1])
-        yield* peer.unstall
+        yield* peer.demand(Infinity)
         yield* settle
         assert.deepStrictEqual(yield* gauges, [0, 0])
       })
@@ -242,7 +242,7 @@ describe("the gauges of the queue", () => {
       yield* connection.send("a")
       const draining = yield* start(connection.drained)
       assert.isTrue(yield* isWaiting(draining))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.join(draining)
       assert.strictEqual(yield* connection.queuedMessages, 0)
       yield* connection.drained
@@ -266,7 +266,7 @@ describe("the gauges of the queue", () => {
       const draining = yield* start(reasonOf(connection.drained))
       yield* peer.sendBytes(Uint8Array.of(0x83))
       yield* settle
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* remainingFrames(peer), ["text first", "close 1002 reserved opcode 3"])
       assert.strictEqual(yield* Fiber.join(draining), "ConnectionNotOpen")
     }))

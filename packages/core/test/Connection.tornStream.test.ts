@@ -44,7 +44,7 @@ describe("a streamed message that cannot be completed", () => {
       assert.isTrue(yield* isWaiting(sending))
       yield* Fiber.interrupt(sending)
       yield* connection.send("a")
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 2), ["text first", "text a"])
     }))
 
@@ -77,7 +77,7 @@ describe("a streamed message that cannot be completed", () => {
       yield* settle
       yield* connection.send("a")
       yield* Effect.flip(connection.sendStream(Stream.concat(Stream.make("b"), failing)))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 4), [
         "text first",
         "text a",
@@ -127,7 +127,7 @@ describe("a streamed message that cannot be completed", () => {
       yield* settle
       yield* start(connection.close())
       assert.strictEqual(yield* Fiber.join(sending), "ConnectionNotOpen")
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       assert.deepStrictEqual(yield* frames(peer, 2), ["text... a", "close 1000"])
     }))
 

@@ -37,7 +37,7 @@ describe("a connection as a socket", () => {
       const other = yield* start(writer.write("last"))
       assert.isTrue(yield* isWaiting(waiting))
       yield* Fiber.interrupt(waiting)
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.join(other)
       assert.deepStrictEqual(yield* frames(peer, 3), ["text in flight", "text queued", "text last"])
     }))

@@ -3,7 +3,7 @@ import * as CloseFrame from "@effect-ws/core/protocol/CloseFrame"
 import { type Frame, Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import { portable } from "@effect-ws/core/protocol/Utf8"
 import type { Transport } from "@effect-ws/core/Transport"
-import { TestPeer, type TestTransport } from "@effect-ws/test-kit"
+import { TestLink, type Transcript, WebSocketProbe } from "@effect-ws/test-kit"
 import { Effect, type Fiber, identity } from "effect"
 
 export const roles: ReadonlyArray<Role> = ["server", "client"]
@@ -17,7 +17,7 @@ export const handshake: Connection.HandshakeResult = {
 
 export interface Options extends Partial<Connection.MakeOptions> {
   readonly role?: Role
-  readonly link?: TestTransport.LinkOptions
+  readonly link?: Partial<TestLink.Behaviour>
   readonly wrap?: (transport: Transport) => Transport
 }
 
@@ -63,22 +63,31 @@ const record = (transport: Transport, wire: Wire): Transport => ({
   }
 })
 
-/** A connection, by default a server's, and its peer. Its scope closes without delay: the peer resets the link before. */
-export const open = Effect.fnUntraced(function*({ link, role = "server", wrap = identity, ...options }: Options = {}) {
-  const peer = yield* TestPeer.make(role === "server" ? "client" : "server", link)
-  const wire: Wire = { reads: [], writes: [], calls: [] }
-  const connection = yield* Connection.make(wrap(record(peer.transport, wire)), {
-    handshake,
-    maskKey: role === "client" ? () => 0x1234_5678 : undefined,
-    ...options
-  })
-  yield* Effect.addFinalizer(() => peer.reset)
-  return { connection, peer, wire }
+/** A peer of the given role, and the transport that leads to it. */
+export const link = Effect.fnUntraced(function*(role: Role, behaviour: Partial<TestLink.Behaviour> = {}) {
+  const link = yield* TestLink.make(behaviour)
+  const [own, transport] = role === "client" ? [link.client, link.server] : [link.server, link.client]
+  return { peer: yield* WebSocketProbe.make(own, role), transport }
 })
+
+/** A connection, by default a server's, and its peer. Its scope closes without delay: the peer resets the link before. */
+export const open = Effect.fnUntraced(
+  function*({ link: behaviour, role = "server", wrap = identity, ...options }: Options = {}) {
+    const { peer, transport } = yield* link(role === "server" ? "client" : "server", behaviour)
+    const wire: Wire = { reads: [], writes: [], calls: [] }
+    const connection = yield* Connection.make(wrap(record(transport, wire)), {
+      handshake,
+      maskKey: role === "client" ? () => 0x1234_5678 : undefined,
+      ...options
+    })
+    yield* Effect.addFinalizer(() => peer.reset)
+    return { connection, peer, wire }
+  }
+)
 
 /** A connection whose peer does not read: the first write is still in flight, and the rest waits in the queue. */
 export const openStalled = (options: Options = {}) =>
-  Effect.tap(open({ link: { bufferBytes: 0 }, ...options }), ({ peer }) => peer.stall)
+  Effect.tap(open({ link: { bufferBytes: 0 }, ...options }), ({ peer }) => peer.demand(0))
 
 /** Lets everything happen that can happen without time passing. */
 export const settle: Effect.Effect<void> = Effect.repeat(Effect.yieldNow, { times: 4 })
@@ -92,7 +101,7 @@ export const isWaiting = (fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<b
 
 const decoder = new TextDecoder()
 
-const names = {
+const names: Record<number, string> = {
   [Opcode.continuation]: "continuation",
   [Opcode.text]: "text",
   [Opcode.binary]: "binary",
@@ -102,7 +111,7 @@ const names = {
 }
 
 /** A frame in words, such as "text hello", "text... hel" (more fragments follow), "ping 1,2" or "close 1000 bye". */
-export const show = ({ fin, opcode, payload }: Frame): string => {
+export const show = ({ fin, opcode, payload }: Pick<Transcript.Frame, "fin" | "opcode" | "payload">): string => {
   const words = [names[opcode] + (fin ? "" : "...")]
   if (opcode === Opcode.close) {
     const close = CloseFrame.decode(payload, portable)
@@ -114,18 +123,18 @@ export const show = ({ fin, opcode, payload }: Frame): string => {
 }
 
 /** The next frames that the connection sends. */
-export const frames = (peer: TestPeer.TestPeer, count: number) =>
+export const frames = (peer: WebSocketProbe.WebSocketProbe, count: number) =>
   Effect.map(Effect.replicateEffect(peer.frame, count), (frames) => frames.map(show))
 
 /** Every frame up to the end of what the connection sends. */
-export const remainingFrames = Effect.fnUntraced(function*(peer: TestPeer.TestPeer) {
+export const remainingFrames = Effect.fnUntraced(function*(peer: WebSocketProbe.WebSocketProbe) {
   const shown: Array<string> = []
   yield* peer.frame.pipe(Effect.tap((frame) => Effect.sync(() => shown.push(show(frame)))), Effect.forever, Effect.flip)
   return shown
 })
 
 /** Answers the Close that the connection sends, and ends the link. */
-export const answerClose = Effect.fnUntraced(function*(peer: TestPeer.TestPeer) {
+export const answerClose = Effect.fnUntraced(function*(peer: WebSocketProbe.WebSocketProbe) {
   const close = yield* peer.frame
   yield* peer.send(close)
   yield* peer.end

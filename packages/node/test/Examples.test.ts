@@ -185,6 +185,24 @@ describe("examples", { timeout: 60_000 }, () => {
       assert.strictEqual(yield* server.exitCode, 130)
     }).pipe(Effect.provide(NodeServices.layer)))
 
+  it.live("presence/main.ts", () =>
+    Effect.gen(function*() {
+      const server = yield* start("presence/main.ts", "0")
+      const announcement = yield* server.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runHead)
+      const url = /ws:\S+/.exec(Option.getOrElse(announcement, () => ""))?.[0]
+      assert.isDefined(url)
+      const welcome = yield* Effect.callback<string>((resume) => {
+        const ada = new Ws.WebSocket(`${url}Ada`)
+        ada.on("message", (data) => {
+          resume(Effect.succeed(data.toString()))
+          ada.close()
+        })
+      })
+      assert.strictEqual(welcome, "{\"_tag\":\"Welcome\",\"people\":{\"Ada\":\"here\"}}")
+      yield* server.kill({ killSignal: "SIGINT" })
+      assert.strictEqual(yield* server.exitCode, 130)
+    }).pipe(Effect.provide(NodeServices.layer)))
+
   it.live("autobahn-client.ts runs all cases, however they end", () =>
     Effect.gen(function*() {
       const { closeCodes, echoes, extensions, requests, url } = yield* fuzzingServer(false)

@@ -3,26 +3,20 @@ import { type ControlEvent, Engine } from "@effect-ws/core/protocol/Engine"
 import type { Role } from "@effect-ws/core/protocol/Frame"
 import type { ProtocolViolation } from "@effect-ws/core/protocol/ProtocolViolation"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
-import { assert, describe, it } from "@effect/vitest"
-import { createHash } from "node:crypto"
-import { between, concat, Cuts, splitAt } from "./chunks.ts"
-import { closing } from "./conformance/closing.ts"
-import { control } from "./conformance/control.ts"
-import { fragmentation } from "./conformance/fragmentation.ts"
-import { framing } from "./conformance/framing.ts"
-import { limited } from "./conformance/limits.ts"
+import { rules } from "@effect-ws/test-kit/Conformance"
 import {
-  encode,
   type Event,
   type Limits,
   type Outcome,
-  peerOf,
   ping,
   pinged,
   type Rule,
   text
-} from "./conformance/Rule.ts"
-import { textual } from "./conformance/text.ts"
+} from "@effect-ws/test-kit/ConformanceRule"
+import * as Wire from "@effect-ws/test-kit/Wire"
+import { assert, describe, it } from "@effect/vitest"
+import { createHash } from "node:crypto"
+import { between, concat, Cuts, splitAt } from "./chunks.ts"
 
 type Split = (bytes: Uint8Array) => ReadonlyArray<Uint8Array>
 
@@ -33,6 +27,8 @@ type Act =
   | { readonly _tag: "Wait"; readonly millis: number }
 
 const defaults: Limits = { maxMessageBytes: 1024 * 1024, maxFragments: 1024, maxControlFramesPerSecond: 100 }
+
+const peerOf = (role: Role): Role => role === "server" ? "client" : "server"
 
 const whole: Split = (bytes) => [bytes]
 const byteByByte: Split = (bytes) => Array.from(bytes, (byte) => Uint8Array.of(byte))
@@ -46,7 +42,7 @@ const actsOf = ({ steps }: Rule, role: Role): Array<Act> => {
   }
   for (const step of steps) {
     if (step._tag === "Frame") {
-      arriving.push(encode(peerOf(role), step))
+      arriving.push(Wire.encode(peerOf(role), [step]))
     } else if (step._tag === "Bytes") {
       arriving.push(Uint8Array.from(step.bytes))
     } else {
@@ -137,7 +133,7 @@ const dropLastByte = (acts: ReadonlyArray<Act>): Array<Act> =>
 const assertStaysIn = (endpoint: Endpoint, role: Role, state: Outcome["state"]) => {
   const isReading = state === "Open" || state === "CloseSent"
   const probes = [ping("still"), ...(isReading ? [] : [text("there")])]
-  const bytes = concat(probes.map((probe) => encode(peerOf(role), probe)))
+  const bytes = Wire.encode(peerOf(role), probes)
   endpoint.play([{ _tag: "Wait", millis: 1000 }, { _tag: "Arrive", bytes }], whole)
   assert.deepStrictEqual(endpoint.outcome(), {
     messages: [],
@@ -181,8 +177,6 @@ const check = (rule: Rule, role: Role) => {
     assertOutcome(play(rule, role, acts, (bytes) => splitAt(bytes, [at])), rule)
   }
 }
-
-const rules = { framing, fragmentation, control, textual, closing, limited }
 
 const cases = Object.entries(rules).flatMap(([topic, table]) =>
   table.flatMap((rule) =>

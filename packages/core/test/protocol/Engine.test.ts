@@ -1,23 +1,13 @@
 import { type ControlEvent, Engine, type Input, type State, transitions } from "@effect-ws/core/protocol/Engine"
 import type { Role } from "@effect-ws/core/protocol/Frame"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
+import type { Limits } from "@effect-ws/test-kit/ConformanceRule"
+import * as Wire from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
-import { between, concat, Cuts, splitAt } from "./chunks.ts"
-import {
-  binary,
-  close,
-  continuation,
-  encode,
-  frame,
-  type Limits,
-  more,
-  peerOf,
-  ping,
-  pong,
-  text,
-  type WireFrame
-} from "./conformance/Rule.ts"
+import { between, Cuts, splitAt } from "./chunks.ts"
+
+const { binary, close, continuation, frame, more, ping, pong, text } = Wire
 
 const unlimited: Limits = {
   maxMessageBytes: Number.MAX_SAFE_INTEGER,
@@ -28,10 +18,10 @@ const unlimited: Limits = {
 const make = (role: Role = "server", limits: Partial<Limits> = {}) =>
   new Engine({ role, limits: { ...unlimited, ...limits }, utf8: Utf8.portable })
 
-const sent = (role: Role, ...frames: ReadonlyArray<WireFrame>): Uint8Array =>
-  concat(frames.map((each) => encode(peerOf(role), each)))
+const sent = (role: Role, ...frames: ReadonlyArray<Wire.Frame>): Uint8Array =>
+  Wire.encode(role === "server" ? "client" : "server", frames)
 
-const receive = (engine: Engine, ...frames: ReadonlyArray<WireFrame>) => engine.receive(sent("server", ...frames), 0)
+const receive = (engine: Engine, ...frames: ReadonlyArray<Wire.Frame>) => engine.receive(sent("server", ...frames), 0)
 
 const ours = { code: 1001, reason: "ours" }
 const theirs = { code: 3000, reason: "theirs" }

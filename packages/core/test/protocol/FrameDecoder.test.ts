@@ -1,10 +1,10 @@
 import { type Frame, isControl, type Role } from "@effect-ws/core/protocol/Frame"
 import { FrameDecoder } from "@effect-ws/core/protocol/FrameDecoder"
 import type { ProtocolViolation } from "@effect-ws/core/protocol/ProtocolViolation"
+import * as Wire from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { between, concat, Cuts, splitAt } from "./chunks.ts"
-import { binary, encode, frame, pattern, peerOf, ping, text, type WireFrame } from "./conformance/Rule.ts"
 
 const Role = Schema.Literals(["server", "client"])
 const Opcode = Schema.Literals([0x0, 0x1, 0x2, 0x8, 0x9, 0xa])
@@ -14,8 +14,10 @@ const Size = Schema.Union([
 ])
 const MaskKey = Schema.Tuple([between(0, 255), between(0, 255), between(0, 255), between(0, 255)])
 
-const sent = (role: Role, ...frames: ReadonlyArray<WireFrame>): Uint8Array =>
-  concat(frames.map((each) => encode(peerOf(role), each)))
+const { binary, frame, pattern, ping, text } = Wire
+
+const sent = (role: Role, ...frames: ReadonlyArray<Wire.Frame>): Uint8Array =>
+  Wire.encode(role === "server" ? "client" : "server", frames)
 
 // Puts pieces together again, holding the decoder to what it promises of each.
 class Collector {

@@ -2,10 +2,10 @@ import { Engine } from "@effect-ws/core/protocol/Engine"
 import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import { encode, FrameEncoder, headerLength } from "@effect-ws/core/protocol/FrameEncoder"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
+import * as Wire from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { between, concat, Cuts, splitAt } from "./chunks.ts"
-import * as Rule from "./conformance/Rule.ts"
 
 const Sender = Schema.Literals(["server", "client"])
 
@@ -21,13 +21,9 @@ const hello = new TextEncoder().encode("Hello")
 const octets = (key: number) => [key >>> 24, (key >>> 16) & 0xff, (key >>> 8) & 0xff, key & 0xff] as const
 
 const byTheBook = (opcode: number, payload: Uint8Array, fin: boolean, key: number | undefined): Uint8Array =>
-  Rule.encode(key === undefined ? "server" : "client", {
-    ...(key === undefined ? {} : { maskKey: octets(key) }),
-    _tag: "Frame",
-    opcode,
-    payload,
-    fin
-  })
+  Wire.encode(key === undefined ? "server" : "client", [
+    { ...(key === undefined ? {} : { maskKey: octets(key) }), opcode, payload, fin }
+  ])
 
 // `size` bytes of UTF-8, in characters of every length.
 const textOf = (size: number, seed = 0): string => {
@@ -80,11 +76,11 @@ describe("FrameEncoder", () => {
       size: Size,
       key: Schema.Union([Schema.Undefined, between(-0x8000_0000, 0x7fff_ffff)])
     }, ({ fin, key, opcode, rsv, size }) => {
-      const payload = Rule.pattern(size)
+      const payload = Wire.pattern(size)
       const expected = byTheBook(opcode, payload, fin, key)
       expected[0]! |= rsv << 4
       assertSame(encode({ fin, rsv, opcode, payload }, key), expected)
-      assertSame(payload, Rule.pattern(size))
+      assertSame(payload, Wire.pattern(size))
     })
   })
 
@@ -114,7 +110,7 @@ describe("FrameEncoder", () => {
     }
 
     write({ _tag, size }: typeof Write.Type, seed: number): void {
-      const payload = Rule.pattern(_tag === "Ping" ? Math.min(size, 125) : size, seed)
+      const payload = Wire.pattern(_tag === "Ping" ? Math.min(size, 125) : size, seed)
       switch (_tag) {
         case "Text": {
           const text = textOf(size, seed)
@@ -191,8 +187,8 @@ describe("FrameEncoder", () => {
     const encoder = new FrameEncoder({ maskKey: undefined, utf8: Utf8.portable })
     for (let i = 0; i < 4; i++) encoder.encoded(new Uint8Array(16_000))
     assert.strictEqual(concat(encoder.take()).length, 64_000)
-    encoder.encoded(Rule.pattern(64 * 1024 - 64_000))
-    assertSame(concat(encoder.take()), Rule.pattern(64 * 1024 - 64_000))
+    encoder.encoded(Wire.pattern(64 * 1024 - 64_000))
+    assertSame(concat(encoder.take()), Wire.pattern(64 * 1024 - 64_000))
     encoder.release(true)
   })
 
@@ -263,7 +259,7 @@ describe("FrameEncoder", () => {
     const expected: Array<string | Uint8Array> = []
     let pings = 0
     for (const { cuts, isText, ping, size } of messages) {
-      const message = isText ? textOf(size) : Rule.pattern(size)
+      const message = isText ? textOf(size) : Wire.pattern(size)
       const payload = typeof message === "string" ? new TextEncoder().encode(message) : message
       expected.push(message)
       if (typeof message === "string" && cuts.length === 0) encoder.text(message, payload.length)
@@ -280,7 +276,7 @@ describe("FrameEncoder", () => {
     flush()
 
     const limits = { maxMessageBytes: 1024 * 1024, maxFragments: 10, maxControlFramesPerSecond: Infinity }
-    const engine = new Engine({ role: Rule.peerOf(sender), limits, utf8: Utf8.portable })
+    const engine = new Engine({ role: sender === "server" ? "client" : "server", limits, utf8: Utf8.portable })
     let pinged = 0
     for (const chunk of splitAt(concat(wire), cuts)) {
       for (const event of engine.receive(chunk.slice(), 0)) {

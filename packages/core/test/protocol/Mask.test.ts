@@ -1,8 +1,8 @@
 import * as Mask from "@effect-ws/core/protocol/Mask"
+import { pattern } from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { between } from "./chunks.ts"
-import { pattern } from "./conformance/Rule.ts"
 
 const Key = Schema.Union([between(-0x8000_0000, 0x7fff_ffff), Schema.Literals([0, 1, -1, 0x80, -0x8000_0000])])
 

@@ -2,10 +2,12 @@ import { FrameDecoder } from "@effect-ws/core/protocol/FrameDecoder"
 import { MessageAssembler, type MessageLimits } from "@effect-ws/core/protocol/MessageAssembler"
 import type { ProtocolViolation } from "@effect-ws/core/protocol/ProtocolViolation"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
+import * as Wire from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { between, concat, Cuts, splitAt } from "./chunks.ts"
-import { binary, continuation, encode, more, pattern, text, type WireFrame } from "./conformance/Rule.ts"
+
+const { binary, continuation, more, pattern, text } = Wire
 
 const unlimited: MessageLimits = { maxMessageBytes: Number.MAX_SAFE_INTEGER, maxFragments: Infinity }
 
@@ -28,8 +30,8 @@ class Assembly {
     return undefined
   }
 
-  frames(...frames: ReadonlyArray<WireFrame>): ProtocolViolation | undefined {
-    return this.push(concat(frames.map((each) => encode("server", each))))
+  frames(...frames: ReadonlyArray<Wire.Frame>): ProtocolViolation | undefined {
+    return this.push(Wire.encode("server", frames))
   }
 }
 
@@ -56,7 +58,7 @@ describe("MessageAssembler", () => {
     const assembly = new Assembly()
     const total = 512 * 1024
     const chunks = splitAt(
-      encode("server", binary(pattern(total))),
+      Wire.encode("server", [binary(pattern(total))]),
       Array.from({ length: 300 }, (_, i) => i * 1749)
     )
     let arrived = 0
@@ -77,7 +79,7 @@ describe("MessageAssembler", () => {
   it("§10.4: one-byte fragments do not make appending quadratic", () => {
     const assembly = new Assembly()
     assembly.frames(binary("", more))
-    const fragment = encode("server", continuation([1], more))
+    const fragment = Wire.encode("server", [continuation([1], more)])
     const lengths = allocationsOf(() => {
       for (let i = 0; i < 20_000; i++) assembly.push(fragment)
     })
@@ -92,7 +94,7 @@ describe("MessageAssembler", () => {
     const assembly = new Assembly()
     const fragments = sizes.map((size, i) => (i === 0 ? binary : continuation)(pattern(size), more))
     const end = (sizes.length === 0 ? binary : continuation)()
-    const bytes = concat([...fragments, end].map((each) => encode("server", each)))
+    const bytes = Wire.encode("server", [...fragments, end])
     for (const chunk of splitAt(bytes, cuts)) {
       assert.isUndefined(assembly.push(chunk.slice()))
     }
@@ -104,7 +106,7 @@ describe("MessageAssembler", () => {
 
   it("§5.4: a small message does not keep a large chunk alive", () => {
     const assembly = new Assembly()
-    const bytes = concat([encode("server", binary(pattern(1000))), encode("server", binary(pattern(200)))])
+    const bytes = Wire.encode("server", [binary(pattern(1000)), binary(pattern(200))])
     assert.isUndefined(assembly.push(bytes))
     const [large, small] = assembly.messages
     assert(large instanceof Uint8Array && small instanceof Uint8Array)

@@ -10,8 +10,6 @@ import {
   type Event,
   fails,
   frame,
-  more,
-  pattern,
   ping,
   pinged,
   pong,
@@ -20,7 +18,8 @@ import {
   sendClose,
   takes,
   text
-} from "./Rule.ts"
+} from "../../ConformanceRule.ts"
+import { more, pattern } from "../../Wire.ts"
 
 const controls = Object.entries({ close: Opcode.close, ping: Opcode.ping, pong: Opcode.pong })
 

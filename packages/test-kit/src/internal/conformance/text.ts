@@ -1,7 +1,8 @@
 /**
  * RFC 6455, sections 5.6 and 8.1; what UTF-8 is, says RFC 3629.
  */
-import { binary, bytesOf, continuation, fails, more, ping, pinged, type Rule, takes, text } from "./Rule.ts"
+import { binary, continuation, fails, ping, pinged, type Rule, takes, text } from "../../ConformanceRule.ts"
+import { bytesOf, more } from "../../Wire.ts"
 
 const euro = [0xe2, 0x82, 0xac]
 const clef = [0xf0, 0x9d, 0x84, 0x9e]

@@ -2,7 +2,8 @@
  * RFC 6455, sections 5.1, 5.2, 5.3 and the examples of 5.7.
  */
 import { Opcode } from "@effect-ws/core/protocol/Frame"
-import { binary, bytes, closed, fails, frame, pattern, pinged, ponged, type Rule, takes, text } from "./Rule.ts"
+import { binary, bytes, closed, fails, frame, pinged, ponged, type Rule, takes, text } from "../../ConformanceRule.ts"
+import { pattern } from "../../Wire.ts"
 
 const opcodes = Object.entries(Opcode)
 const hello = [0x48, 0x65, 0x6c, 0x6c, 0x6f]

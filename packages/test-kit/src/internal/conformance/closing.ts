@@ -2,7 +2,7 @@
  * RFC 6455, sections 5.5.1, 7.1 and 7.4.
  */
 import { Opcode } from "@effect-ws/core/protocol/Frame"
-import { close, closed, fails, frame, type Rule, sendClose, takes, text } from "./Rule.ts"
+import { close, closed, fails, frame, type Rule, sendClose, takes, text } from "../../ConformanceRule.ts"
 
 // Section 7.4.1, and 1012 to 1014, which IANA registered later.
 const registered = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014]

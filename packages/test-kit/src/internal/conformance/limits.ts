@@ -7,7 +7,6 @@ import {
   closed,
   continuation,
   fails,
-  more,
   ping,
   pinged,
   pong,
@@ -16,7 +15,8 @@ import {
   takes,
   text,
   wait
-} from "./Rule.ts"
+} from "../../ConformanceRule.ts"
+import { more } from "../../Wire.ts"
 
 const section = "7.4.1"
 const limits = { maxMessageBytes: 16, maxFragments: 3, maxControlFramesPerSecond: 3 }

@@ -3,13 +3,10 @@
  */
 import {
   binary,
-  bytesOf,
   close,
   closed,
   continuation,
   fails,
-  more,
-  pattern,
   ping,
   pinged,
   pong,
@@ -17,7 +14,8 @@ import {
   type Rule,
   takes,
   text
-} from "./Rule.ts"
+} from "../../ConformanceRule.ts"
+import { bytesOf, more, pattern } from "../../Wire.ts"
 
 const section = "5.4"
 

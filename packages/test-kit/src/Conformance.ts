@@ -1,0 +1,279 @@
+/**
+ * Whether an endpoint keeps RFC 6455, and withstands who does not.
+ *
+ * @since 0.1.0
+ */
+import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
+import type { Transport } from "@effect-ws/core/Transport"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import type { Limits, Rule } from "./ConformanceRule.ts"
+import { closing } from "./internal/conformance/closing.ts"
+import { control } from "./internal/conformance/control.ts"
+import { fragmentation } from "./internal/conformance/fragmentation.ts"
+import { framing } from "./internal/conformance/framing.ts"
+import { limited } from "./internal/conformance/limits.ts"
+import { textual } from "./internal/conformance/text.ts"
+import { concat } from "./internal/frameScanner.ts"
+import { isTestClock } from "./internal/release.ts"
+import * as Transcript from "./Transcript.ts"
+import * as WebSocketProbe from "./WebSocketProbe.ts"
+import * as Wire from "./Wire.ts"
+
+/**
+ * The rules, by topic.
+ *
+ * @category rules
+ * @since 0.1.0
+ */
+export const rules: Readonly<Record<string, ReadonlyArray<Rule>>> = {
+  framing,
+  fragmentation,
+  control,
+  textual,
+  closing,
+  limited
+}
+
+/**
+ * An endpoint to be held against the rules: one that sends every message back.
+ *
+ * **Details**
+ *
+ * `open` makes a new connection to it, after the handshake, and gives the other end of its transport. It is told the limits
+ * that the rule at hand supposes; an endpoint `hasLimits` if it can keep to them, otherwise such rules are skipped.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Endpoint<E = never, R = never> {
+  readonly role: Role
+  readonly hasLimits: boolean
+  readonly open: (limits: Partial<Limits>) => Effect.Effect<Transport, E, R | Scope.Scope>
+}
+
+/**
+ * What came of one rule.
+ *
+ * **Details**
+ *
+ * A rule is skipped if it is about what cannot be seen from outside (what an endpoint does after its own Close, and what
+ * depends on the time), or about limits that the endpoint does not have.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Result =
+  & {
+    readonly topic: string
+    readonly rule: Rule
+  }
+  & (
+    | { readonly _tag: "Passed" }
+    | { readonly _tag: "Skipped" }
+    | { readonly _tag: "Failed"; readonly detail: string }
+  )
+
+/**
+ * Holds an endpoint against the rules that bind its role, one after the other, each over a connection of its own: all
+ * {@link rules}, or those given.
+ *
+ * **When to use**
+ *
+ * For a new `Transport`, a server or a client of one's own, or somebody else's. Over real sockets, run it on the real clock.
+ *
+ * **Details**
+ *
+ * What is seen from outside has to be right: the messages that come back, whole and in order; the Pongs, of which RFC 6455,
+ * section 5.5.3, allows to leave out all but the last; the code of the Close that answers a Close or a broken rule. Once a
+ * connection is closing, messages that were not sent back yet may be missing.
+ *
+ * **Example** (A connection as a server)
+ *
+ * ```ts
+ * import { Connection } from "@effect-ws/core"
+ * import { Conformance, TestLink } from "@effect-ws/test-kit"
+ * import { Console, Effect, Stream } from "effect"
+ *
+ * const endpoint: Conformance.Endpoint = {
+ *   role: "server",
+ *   hasLimits: true,
+ *   open: Effect.fnUntraced(function*(limits) {
+ *     const link = yield* TestLink.make()
+ *     const connection = yield* Connection.make(link.server, {
+ *       ...limits,
+ *       handshake: {
+ *         subprotocol: undefined,
+ *         extensions: [],
+ *         request: { url: "/", headers: {} },
+ *         response: { status: 101, headers: {} }
+ *       }
+ *     })
+ *     yield* Effect.forkScoped(
+ *       Stream.runForEach(connection.messages, (message) => connection.send(message)).pipe(Effect.ignore)
+ *     )
+ *     return link.client
+ *   })
+ * }
+ *
+ * const program = Effect.flatMap(Conformance.run(endpoint), (results) => Console.log(Conformance.report(results)))
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const run: <E, R>(
+  endpoint: Endpoint<E, R>,
+  tables?: Readonly<Record<string, ReadonlyArray<Rule>>>
+) => Effect.Effect<ReadonlyArray<Result>, E, R> = Effect.fnUntraced(
+  function*(endpoint, tables = rules) {
+    const results: Array<Result> = []
+    for (const [topic, table] of Object.entries(tables)) {
+      for (const rule of table) {
+        if ((rule.role ?? endpoint.role) !== endpoint.role) continue
+        if (!isApplicable(rule, endpoint)) {
+          results.push({ topic, rule, _tag: "Skipped" })
+          continue
+        }
+        const detail = yield* check(rule, endpoint)
+        results.push(detail === undefined ? { topic, rule, _tag: "Passed" } : { topic, rule, _tag: "Failed", detail })
+      }
+    }
+    return results
+  }
+)
+
+/**
+ * The results as a table: how many rules of each topic passed, and what is wrong where one did not.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const report = (results: ReadonlyArray<Result>): string => {
+  const failed = results.filter((result) => result._tag === "Failed")
+  const lines = Array.from(new Set(results.map(({ topic }) => topic)), (topic) => {
+    const count = (tag: Result["_tag"]) =>
+      String(results.filter((result) => result.topic === topic && result._tag === tag).length).padStart(4)
+    return `${topic.padEnd(14)} ${count("Passed")} passed ${count("Failed")} failed ${count("Skipped")} skipped`
+  })
+  return [...lines, ...failed.map(({ detail, rule }) => `\n§${rule.section} ${rule.title}\n${detail}`)].join("\n")
+}
+
+const isApplicable = <E, R>(rule: Rule, endpoint: Endpoint<E, R>): boolean =>
+  rule.steps.every(({ _tag }) => _tag === "Frame" || _tag === "Bytes") &&
+  (rule.limits === undefined || endpoint.hasLimits)
+
+const check = <E, R>(rule: Rule, endpoint: Endpoint<E, R>): Effect.Effect<string | undefined, E, R> =>
+  Effect.scoped(Effect.gen(function*() {
+    const role = endpoint.role === "server" ? "client" : "server"
+    const probe = yield* WebSocketProbe.make(yield* endpoint.open(rule.limits ?? {}), role)
+    for (const step of rule.steps) {
+      if (step._tag === "Frame") yield* probe.send(step)
+      if (step._tag === "Bytes") yield* probe.sendBytes(Uint8Array.from(step.bytes))
+    }
+    const expected = expectationOf(rule)
+    // One more message, to see that the connection is alive.
+    if (expected.isAlive) yield* probe.sendText("")
+    const seen = new Observation()
+    const isTestTime = yield* isTestClock
+    const waiting = isTestTime ? TestClock.withLive(Effect.sleep(patience)) : Effect.sleep(patience)
+    const isComplete = yield* probe.frame.pipe(
+      Effect.tap((frame) => Effect.sync(() => seen.add(frame))),
+      Effect.repeat({ until: () => seen.meets(expected) }),
+      Effect.as(true),
+      Effect.catch(() => Effect.succeed(true)),
+      Effect.raceFirst(Effect.as(waiting, false)),
+      Effect.when(Effect.sync(() => !seen.meets(expected)))
+    )
+    const fault = seen.faultOf(expected) ??
+      (isComplete._tag === "Some" && !isComplete.value ? "nothing more came" : undefined)
+    return fault && `${fault}\n${Transcript.format(yield* probe.transcript)}`
+  }))
+
+const patience = "3 seconds"
+
+// What has to be seen from outside.
+interface Expectation {
+  readonly messages: ReadonlyArray<string>
+  readonly pongs: ReadonlyArray<string>
+  readonly isAlive: boolean
+  readonly closeCode: "None" | "Any" | number
+}
+
+const expectationOf = ({ outcome, steps }: Rule): Expectation => {
+  const { events, state } = outcome
+  const messages = outcome.messages.map((message) =>
+    show(typeof message === "string" ? Wire.text(message) : Wire.binary(message))
+  )
+  const pongs = events.flatMap((event) => event._tag === "Ping" && event.reply ? [show(Wire.pong(event.payload))] : [])
+  if (state === "Open") {
+    const isAlive = isWhole(steps)
+    return { messages: isAlive ? [...messages, show(Wire.text())] : messages, pongs, isAlive, closeCode: "None" }
+  }
+  // The answer to a Close repeats its code, if it has one; that to a broken rule tells which.
+  const last = events.at(-1)
+  const closeCode = last?._tag === "Violation" ? last.closeCode : last?._tag === "Close" ? last.code ?? "Any" : "Any"
+  return { messages, pongs, isAlive: false, closeCode }
+}
+
+// Whether nothing is left unfinished, so that another message may follow.
+const isWhole = (steps: Rule["steps"]): boolean => {
+  const frames = steps.filter((step) => step._tag === "Frame")
+  const last = frames.findLast(({ opcode }) => opcode <= Opcode.binary)
+  return frames.length === steps.length && last?.fin !== false &&
+    frames.every(({ announced, upTo }) => announced === undefined && upTo === undefined)
+}
+
+const show = (frame: Wire.Frame): string =>
+  Transcript.formatFrame({ fin: true, rsv: 0, ...frame }, { maxBytes: Infinity })
+
+// What an endpoint has sent.
+class Observation {
+  private readonly messages: Array<string> = []
+  private readonly pongs: Array<string> = []
+  private close: Transcript.Frame | undefined
+  private partial: Array<Transcript.Frame> = []
+
+  add(frame: Transcript.Frame): void {
+    if (frame.opcode === Opcode.close) this.close = frame
+    else if (frame.opcode === Opcode.pong) this.pongs.push(show(frame))
+    else if (frame.opcode <= Opcode.binary) {
+      this.partial.push(frame)
+      if (!frame.fin) return
+      const [{ opcode } = frame] = this.partial
+      this.messages.push(show(Wire.frame(opcode, concat(this.partial.map(({ payload }) => payload)))))
+      this.partial = []
+    }
+  }
+
+  /** Whether all has been seen that there is to see. */
+  meets(expected: Expectation): boolean {
+    if (this.close !== undefined) return true
+    return expected.closeCode === "None" && this.messages.length >= expected.messages.length &&
+      (expected.pongs.length === 0 || this.pongs.at(-1) === expected.pongs.at(-1))
+  }
+
+  faultOf({ closeCode, messages, pongs }: Expectation): string | undefined {
+    // Section 5.5.3: of several Pings, it is enough to answer the last.
+    let from = 0
+    for (const pong of this.pongs) {
+      const at = pongs.indexOf(pong, from)
+      if (at < 0) return `${pong} answers no Ping`
+      from = at + 1
+    }
+    const wrong = this.messages.findIndex((message, i) => message !== messages[i])
+    if (wrong >= 0) return `message ${wrong} came back as ${this.messages[wrong]}`
+    if (closeCode === "None") {
+      if (this.close !== undefined) return `the connection was closed: ${show(this.close)}`
+      if (this.messages.length < messages.length) {
+        return `${messages.length - this.messages.length} messages did not come back`
+      }
+      return pongs.length > 0 && this.pongs.length === 0 ? "no Ping was answered" : undefined
+    }
+    if (this.close === undefined) return "there was no Close"
+    const { payload } = this.close
+    const code = payload.length < 2 ? undefined : (payload[0]! << 8) | payload[1]!
+    return closeCode === "Any" || code === closeCode ? undefined : `the Close has ${code}, not ${closeCode}`
+  }
+}
