@@ -1,9 +1,9 @@
 import type { MakeOptions } from "@effect-ws/core/Connection"
 import * as Connection from "@effect-ws/core/Connection"
 import { prepare } from "@effect-ws/core/Message"
-import { type Frame, Opcode } from "@effect-ws/core/protocol/Frame"
+import { Opcode } from "@effect-ws/core/protocol/Frame"
 import type { WindowBits } from "@effect-ws/core/protocol/PerMessageDeflate"
-import { type TestPeer, TestTransport } from "@effect-ws/test-kit"
+import { TestLink, type Transcript, type WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Schema, Stream } from "effect"
 import * as Arbitrary from "effect/Arbitrary"
@@ -18,10 +18,10 @@ const random = (size: number, seed = 1) => {
   return Uint8Array.from({ length: size }, () => (state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0) >>> 24)
 }
 
-const take = (peer: TestPeer.TestPeer, count: number) => Effect.replicateEffect(peer.frame, count)
+const take = (peer: WebSocketProbe.WebSocketProbe, count: number) => Effect.replicateEffect(peer.frame, count)
 
 /** The message that frames make, whose payloads are inflated together if the first is marked. */
-const messageOf = (frames: ReadonlyArray<Frame>, dictionary: Uint8Array = none): string => {
+const messageOf = (frames: ReadonlyArray<Transcript.Frame>, dictionary: Uint8Array = none): string => {
   const payload = new Uint8Array(Buffer.concat(frames.map((frame) => frame.payload)))
   return frames[0]?.rsv === 4 ? inflated(payload, dictionary) : new TextDecoder().decode(payload)
 }
@@ -276,7 +276,7 @@ describe("the queue", () => {
       assert.strictEqual(yield* connection.queuedBytes, 8008)
       const waiting = yield* start(connection.send("z".repeat(4000)))
       assert.isUndefined(waiting.pollUnsafe())
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       yield* Fiber.join(waiting)
       yield* connection.drained
       assert.strictEqual(yield* connection.queuedBytes, 0)
@@ -294,7 +294,7 @@ describe("the queue", () => {
       yield* connection.send(message(0))
       yield* settle
       yield* connection.sendAll([1, 2, 3, 4, 5].map(message))
-      yield* peer.unstall
+      yield* peer.demand(Infinity)
       let before = ""
       for (const i of [0, 4, 5]) {
         assert.strictEqual(messageOf([yield* peer.frame], bytesOf(before)), message(i))
@@ -344,7 +344,7 @@ describe("any sequence of messages, any agreement, any cut of the bytes", () => 
     },
     ({ bufferBytes, chunkBytes, contextTakeover, level, role, script, threshold, windowBits }) =>
       Effect.gen(function*() {
-        const [one, other] = TestTransport.makePair({ chunkBytes, bufferBytes })
+        const { client: one, server: other } = yield* TestLink.make({ chunkBytes, bufferBytes })
         const deflate = negotiated({
           contextTakeover,
           windowBits: windowBits as WindowBits,

@@ -1,7 +1,7 @@
 import type { Connection } from "@effect-ws/core/Connection"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import type { ConnectionError } from "@effect-ws/core/WebSocketError"
-import { TestPeer } from "@effect-ws/test-kit"
+import { type WebSocketProbe, Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { bytesOf, compressed, counted, following, hex, marked, negotiated, none } from "./deflate.ts"
@@ -10,7 +10,7 @@ import { binary, control, frames, open, roles, settle, show } from "./fixture.ts
 const KiB = 1024
 
 /** The way in which a connection fails over what the peer sends. */
-const failure = Effect.fnUntraced(function*(connection: Connection, peer: TestPeer.TestPeer) {
+const failure = Effect.fnUntraced(function*(connection: Connection, peer: WebSocketProbe.WebSocketProbe) {
   const close = show(yield* peer.frame)
   yield* peer.end
   const error = yield* Effect.flip(Effect.forever(connection.receive)) as Effect.Effect<ConnectionError>
@@ -54,7 +54,7 @@ describe.each(roles)("the examples of RFC 7692 as they are on the wire, received
       const second = marked(hex("f200110000"))
       const { connection, peer } = yield* open({ role, deflate: negotiated({ contextTakeover: true }) })
       // A message that is not compressed does not go into the window.
-      yield* peer.send(marked(hex("f248cdc9c90700")), TestPeer.text("between"), second, second)
+      yield* peer.send(marked(hex("f248cdc9c90700")), Wire.text("between"), second, second)
       for (const expected of ["Hello", "between", "Hello", "Hello"]) {
         assert.strictEqual(yield* connection.receive, expected)
       }
@@ -89,11 +89,11 @@ describe("what arrives compressed", () => {
       const { connection, peer } = yield* open({ deflate: negotiated({ contextTakeover: true }) })
       const bytes = new Uint8Array(300).fill(7)
       yield* peer.send(
-        TestPeer.text("a"),
+        Wire.text("a"),
         marked(compressed("b")),
         binary(Uint8Array.of(1)),
         marked(compressed(bytes), { opcode: Opcode.binary }),
-        TestPeer.text("c")
+        Wire.text("c")
       )
       for (const expected of ["a", "b", Uint8Array.of(1), bytes, "c"]) {
         assert.deepStrictEqual(yield* connection.receive, expected)
@@ -183,7 +183,7 @@ describe("a peer that breaks the rules of compression", () => {
     Effect.gen(function*() {
       for (const role of roles) {
         const { connection, peer } = yield* open({ role, deflate: negotiated(), ...limit })
-        yield* peer.send(TestPeer.text("before"), ...sent, marked(compressed("behind")))
+        yield* peer.send(Wire.text("before"), ...sent, marked(compressed("behind")))
         assert.strictEqual(yield* connection.receive, "before")
         assert.strictEqual(yield* failure(connection, peer), expected)
       }
@@ -256,7 +256,7 @@ describe("many small bombs in one read", () => {
         // Pausing has no effect.
         wrap: (transport) => ({ ...transport, start: transport.start, pause: () => {} })
       })
-      for (let i = 0; i < 20; i++) yield* peer.send(bomb, TestPeer.text(String(i)), bomb)
+      for (let i = 0; i < 20; i++) yield* peer.send(bomb, Wire.text(String(i)), bomb)
       yield* settle
       for (let i = 0; i < 20; i++) {
         for (const expected of [message, String(i), message]) assert.strictEqual(yield* connection.receive, expected)

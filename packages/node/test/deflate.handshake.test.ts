@@ -1,6 +1,6 @@
 import { type Compression, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
-import { TestPeer } from "@effect-ws/test-kit"
+import { TestLink } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer } from "effect"
 import { createHash } from "node:crypto"
@@ -133,7 +133,7 @@ describe("a platform without compression", () => {
       const { server, upgrade } = yield* ServerRuntime.make({ address, sha1, deflate: true })
       yield* Layer.build(Layer.provide(echo, Layer.succeed(WebSocketServer.WebSocketServer, server)))
       const accepted = yield* Deferred.make<unknown>()
-      const { transport } = yield* TestPeer.make("client")
+      const { server: transport } = yield* TestLink.make()
       upgrade({
         method: "GET",
         httpVersion: "1.1",
