@@ -464,8 +464,9 @@ export class SendQueue {
     return this.phase === "Accepting" && this.fits(size)
   }
 
+  // A message larger than the bound is taken where nothing else waits. Behind a streamed message, something would.
   private fits(size: number): boolean {
-    return this.messages === 0 ||
+    return (this.messages === 0 && this.held === undefined) ||
       (this.messages < this.options.maxQueuedMessages && this.bytes + size <= this.options.maxQueuedBytes)
   }
 

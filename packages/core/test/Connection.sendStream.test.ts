@@ -71,6 +71,28 @@ describe("sendStream", () => {
       assert.deepStrictEqual(yield* frames(peer, 1), ["continuation"])
     }))
 
+  it.effect("what waits behind it is bounded too, and does not keep its fragments from being sent", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* open({ maxQueuedBytes: 100 })
+      const { queue, stream } = yield* source
+      const sending = yield* start(connection.sendStream(stream))
+      yield* Queue.offer(queue, "a")
+      yield* settle
+      const large = yield* start(connection.send("x".repeat(200)))
+      assert.isTrue(yield* isWaiting(large))
+      assert.strictEqual(yield* connection.queuedBytes, 0)
+      yield* Queue.offer(queue, "b".repeat(200))
+      yield* Queue.end(queue)
+      yield* Fiber.join(sending)
+      yield* Fiber.join(large)
+      assert.deepStrictEqual(yield* frames(peer, 4), [
+        "text... a",
+        `continuation... ${"b".repeat(200)}`,
+        "continuation",
+        `text ${"x".repeat(200)}`
+      ])
+    }))
+
   it.effect("§5.4: control frames go in between, other messages wait and keep their order", () =>
     Effect.gen(function*() {
       const { connection, peer } = yield* open()

@@ -18,17 +18,16 @@ import {
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { createHash, randomFillSync } from "node:crypto"
+import { randomFillSync } from "node:crypto"
 import * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
 import { fromRaw } from "./internal/headers.ts"
-import * as NodeCompression from "./NodeCompression.ts"
+import { platform } from "./internal/platform.ts"
 import * as NodeTls from "./NodeTls.ts"
 import * as NodeTransport from "./NodeTransport.ts"
-import * as NodeUtf8 from "./NodeUtf8.ts"
 
 const maxBodyBytes = 64 * 1024
 
@@ -153,9 +152,7 @@ const make = (tls: Tls.ConnectionOptions, over?: Duplex) =>
     // Stated, as Node would let the environment turn verification off.
     open: open({ rejectUnauthorized: true, ALPNProtocols: ["http/1.1"], ...tls }, over),
     randomFill: randomFillSync,
-    sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-    utf8: NodeUtf8.codec,
-    compression: NodeCompression.compression
+    ...platform
   })
 
 /**

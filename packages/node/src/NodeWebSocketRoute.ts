@@ -30,6 +30,7 @@ import type * as Scope from "effect/Scope"
 import type { Socket } from "effect/socket/Socket"
 import * as SocketServer from "effect/socket/SocketServer"
 import type * as Http from "node:http"
+import { platform } from "./internal/platform.ts"
 import * as NodeUpgrade from "./internal/upgrade.ts"
 
 /**
@@ -101,7 +102,7 @@ export const layerHttpServer = (
         })
         return http
       }, options)
-      const { upgrade } = yield* ServerRuntime.makeUpgrades({ ...websocket, ...NodeUpgrade.platform })
+      const { upgrade } = yield* ServerRuntime.makeUpgrades({ ...websocket, ...platform })
       const fibers = yield* FiberSet.make<void>()
       const run = yield* FiberSet.runtime(fibers)()
       let isStopping = false

@@ -3,6 +3,7 @@ import { NodeTransport } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Queue } from "effect"
 import * as Net from "node:net"
+import { duplexPair } from "node:stream"
 import { unhandledErrors } from "./fixture.ts"
 import { connectRaw } from "./rawPeer.ts"
 
@@ -50,6 +51,31 @@ describe("NodeTransport", () => {
       transport.end()
       yield* closed
       assert.deepStrictEqual([told.slice(0, -2).join(""), ...told.slice(-2)], ["head, rest", "end", "close"])
+    }))
+
+  it.live("reads sockets of its own process past their stream, and anything else as a stream", () =>
+    Effect.gen(function*() {
+      const { peer, socket } = yield* pair
+      const { closed, handler, told } = recorder()
+      const transport = NodeTransport.fromSocket(socket)
+      transport.start(handler)
+      assert.strictEqual(socket.listenerCount("data"), 0)
+      transport.pause()
+      yield* peer.send("a")
+      transport.resume()
+      yield* peer.end
+      yield* happens(socket, "end")
+      transport.end()
+      yield* closed
+      assert.deepStrictEqual(told, ["a", "end", "close"])
+
+      const [ours, theirs] = duplexPair()
+      const streamed = recorder()
+      NodeTransport.fromSocket(ours).start(streamed.handler)
+      assert.strictEqual(ours.listenerCount("data"), 1)
+      theirs.end("b")
+      yield* Effect.callback<void>((resume) => void ours.once("end", () => resume(Effect.void)))
+      assert.deepStrictEqual(streamed.told, ["b", "end"])
     }))
 
   it.live("tells an end that came before it was started", () =>

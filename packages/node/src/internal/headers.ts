@@ -16,8 +16,8 @@ import type { Headers } from "@effect-ws/core/protocol/Handshake"
 export const fromRaw = (rawHeaders: ReadonlyArray<string>): Headers => {
   const headers = new Map<string, string>()
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const [name = "", value = ""] = rawHeaders.slice(i, i + 2)
-    const key = name.toLowerCase()
+    const key = rawHeaders[i]!.toLowerCase()
+    const value = rawHeaders[i + 1]!
     const before = headers.get(key)
     headers.set(key, before === undefined ? value : `${before}, ${value}`)
   }

@@ -6,21 +6,12 @@
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
 import * as Effect from "effect/Effect"
-import { createHash } from "node:crypto"
 import * as Http from "node:http"
 import type { Duplex } from "node:stream"
-import * as NodeCompression from "../NodeCompression.ts"
 import * as NodeTls from "../NodeTls.ts"
 import * as NodeTransport from "../NodeTransport.ts"
-import * as NodeUtf8 from "../NodeUtf8.ts"
 import { fromRaw } from "./headers.ts"
-
-/** What Node brings to answer upgrade requests. */
-export const platform: ServerRuntime.Platform = {
-  sha1: (bytes) => createHash("sha1").update(bytes).digest(),
-  utf8: NodeUtf8.codec,
-  compression: NodeCompression.compression
-}
+import { platform } from "./platform.ts"
 
 /** What Node calls with each upgrade request. */
 export type UpgradeListener = (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => void
