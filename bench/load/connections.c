@@ -233,7 +233,7 @@ uint64_t count(struct connection *c, size_t bytes) {
   return c->replies - before;
 }
 
-void poll_events(int milliseconds) {
+int poll_events(int milliseconds) {
   struct epoll_event events[256];
   int n = epoll_wait(epoll, events, 256, milliseconds);
   for (int i = 0; i < n; i++) {
@@ -245,4 +245,5 @@ void poll_events(int milliseconds) {
     if (events[i].events & EPOLLOUT) flush(c);
     if (events[i].events & ~(uint32_t)EPOLLOUT) receive(c, read_size);
   }
+  return n;
 }

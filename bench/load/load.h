@@ -57,7 +57,7 @@ void open_all(void);
 void open_connection(struct connection *);
 void close_connection(struct connection *);
 // Handles what happens within the next milliseconds.
-void poll_events(int milliseconds);
+int poll_events(int milliseconds);
 // Queues messages, and writes what the kernel takes.
 void send_messages(struct connection *, uint64_t count);
 void flush(struct connection *);

@@ -159,20 +159,21 @@ export class Engine {
 
   /** Goes on with a chunk where it stopped early; everything before was taken. */
   proceed(now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
+    if (!this.isReading) return none
+    const { assembler, decoder, inbox } = this
     let events: Array<ControlEvent> | undefined
-    let piece: FramePiece | ProtocolViolation | undefined
-    while (
-      this.isReading && this.inbox.length < maxMessages && this.assembler.inflatedBytes < maxInflatedBytes &&
-      (piece = this.decoder.next()) !== undefined
-    ) {
-      if (piece._tag !== "FramePiece") {
-        events = append(events, this.violate(piece))
-      } else if (piece.opcode < Opcode.close) {
-        const violation = this.assembler.push(piece, this.inbox)
-        if (violation !== undefined) events = append(events, this.violate(violation))
+    while (inbox.length < maxMessages && assembler.inflatedBytes < maxInflatedBytes) {
+      const piece = decoder.next()
+      if (piece === undefined) break
+      if (piece._tag === "FramePiece" && piece.opcode < Opcode.close) {
+        const violation = assembler.push(piece, inbox)
+        if (violation === undefined) continue
+        events = append(events, this.violate(violation))
       } else {
-        events = append(events, this.control(piece, now))
+        events = append(events, piece._tag === "FramePiece" ? this.control(piece, now) : this.violate(piece))
       }
+      // Only what is not a message can have changed that.
+      if (!this.isReading) break
     }
     return events ?? none
   }
