@@ -9,6 +9,7 @@ import {
   open,
   openStalled,
   type Options,
+  reasonOf,
   remainingFrames,
   settle,
   start
@@ -22,9 +23,6 @@ const openFull = (options: Options = {}) =>
       yield* settle
       yield* connection.sendAll(["a", "b"])
     }))
-
-const reasonOf = <A, E extends { readonly reason: { readonly _tag: string } }, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason._tag)
 
 describe("overflow policies", () => {
   it.effect("suspend: the sender waits for room", () =>

@@ -1,13 +1,7 @@
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import { assert, describe, it } from "@effect/vitest"
-import { type Cause, Effect, Fiber, Queue, Stream } from "effect"
-import { control, frames, isWaiting, open, openStalled, roles, settle, start } from "./fixture.ts"
-
-/** A stream under the control of the test, which ends with `Queue.end`. */
-const source = Effect.map(Queue.unbounded<string, Cause.Done>(), (queue) => ({
-  queue,
-  stream: Stream.fromQueue(queue)
-}))
+import { Effect, Fiber, Queue, Stream } from "effect"
+import { control, frames, isWaiting, open, openStalled, roles, settle, source, start } from "./fixture.ts"
 
 describe("sendStream", () => {
   it.effect.each(roles)(

@@ -1,9 +1,19 @@
-import type { Connection } from "@effect-ws/core/Connection"
 import * as Message from "@effect-ws/core/Message"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
-import { control, frames, isWaiting, open, openStalled, remainingFrames, roles, settle, start } from "./fixture.ts"
+import {
+  control,
+  frames,
+  isWaiting,
+  open,
+  openStalled,
+  reasonOf,
+  remainingFrames,
+  roles,
+  settle,
+  start
+} from "./fixture.ts"
 
 const text = (size: number, fill = "x") => fill.repeat(size)
 
@@ -247,8 +257,6 @@ describe("the gauges of the queue", () => {
       assert.strictEqual(yield* connection.queuedMessages, 0)
       yield* connection.drained
     }))
-
-  const reasonOf = (effect: Connection["drained"]) => Effect.map(Effect.flip(effect), (error) => error.reason._tag)
 
   it.effect("drained fails if the connection ends with something unsent, also when asked later", () =>
     Effect.gen(function*() {

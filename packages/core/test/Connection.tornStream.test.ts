@@ -1,15 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { type Cause, Effect, Fiber, Queue, Scheduler, Stream } from "effect"
-import { answerClose, frames, isWaiting, open, openStalled, settle, start } from "./fixture.ts"
-
-const reasonOf = <A, E extends { readonly reason: { readonly _tag: string } }, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason._tag)
-
-/** A stream under the control of the test, which ends with `Queue.end`. */
-const source = Effect.map(Queue.unbounded<string, Cause.Done>(), (queue) => ({
-  queue,
-  stream: Stream.fromQueue(queue)
-}))
+import { Effect, Fiber, Queue, Scheduler, Stream } from "effect"
+import { answerClose, frames, isWaiting, open, openStalled, reasonOf, settle, source, start } from "./fixture.ts"
 
 describe("a streamed message that cannot be completed", () => {
   const failing = Stream.fail("broken" as const)

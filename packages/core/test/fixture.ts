@@ -4,7 +4,7 @@ import { type Frame, Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import { portable } from "@effect-ws/core/protocol/Utf8"
 import type { Transport } from "@effect-ws/core/Transport"
 import { TestLink, type Transcript, WebSocketProbe } from "@effect-ws/test-kit"
-import { Effect, type Fiber, identity } from "effect"
+import { type Cause, Effect, type Fiber, identity, Queue, Stream } from "effect"
 
 export const roles: ReadonlyArray<Role> = ["server", "client"]
 
@@ -149,3 +149,14 @@ export const control = (opcode: Opcode, ...payload: ReadonlyArray<number>): Fram
 })
 
 export const binary = (payload: Uint8Array): Frame => ({ fin: true, rsv: 0, opcode: Opcode.binary, payload })
+
+/** The tag of the reason that an effect fails with. */
+export const reasonOf = <A, E extends { readonly reason: { readonly _tag: string } }, R>(
+  effect: Effect.Effect<A, E, R>
+) => Effect.map(Effect.flip(effect), (error) => error.reason._tag)
+
+/** A stream under the control of the test, which ends with `Queue.end`. */
+export const source = Effect.map(Queue.unbounded<string, Cause.Done>(), (queue) => ({
+  queue,
+  stream: Stream.fromQueue(queue)
+}))
