@@ -240,6 +240,9 @@ export interface MakeOptions extends ConnectionOptions {
   readonly deflate?: NegotiatedDeflate | undefined
 }
 
+// Not a string, which would be read for each connection.
+const defaultCloseTimeout = Duration.seconds(5)
+
 /**
  * Tells whether a value is a connection.
  *
@@ -286,7 +289,7 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
             maxQueuedMessages: options.maxQueuedMessages ?? 4096,
             maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,
             overflow: options.overflow ?? "suspend",
-            closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
+            closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? defaultCloseTimeout),
             clock,
             runFork: Effect.runForkWith(context)
           })

@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
@@ -182,6 +182,7 @@ export const makeUpgrades: (
   const heartbeat = options.heartbeat === false
     ? undefined
     : yield* Heartbeat.make(options.heartbeat)
+  const handshakeTimeout = Duration.fromInputUnsafe(options.handshakeTimeout ?? "10 seconds")
   const settings = Compression.settle(options.compression, options.deflate)
   const connections = new Set<Connection.Connection>()
 
@@ -222,7 +223,7 @@ export const makeUpgrades: (
   const decide = Effect.fnUntraced(function*(route: Route, request: HandshakeRequest.HandshakeRequest) {
     const accepted = yield* route.handshake(request).pipe(
       Effect.timeoutOrElse({
-        duration: options.handshakeTimeout ?? "10 seconds",
+        duration: handshakeTimeout,
         orElse: () => Effect.fail(new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" }))
       }),
       Effect.tapError(({ headers, status }) =>
