@@ -78,6 +78,9 @@ const flushThreshold = 64 * 1024
 // Control frames wait beside the queue, so they have a bound of their own.
 const maxWaitingControls = 64
 
+// What one call may send before other fibers have their turn, however fast the transport takes it.
+const maxPerTurn = 1024
+
 /**
  * Encodes accepted messages into one buffer that is written once per turn of the event loop, and holds frames back while
  * the transport is busy.
@@ -170,14 +173,16 @@ export class SendQueue {
       const { overflow } = this.options
       const iterator = messages[Symbol.iterator]()
       const next = (): Effect.Effect<void, SendError> => {
-        for (let result = iterator.next(); !result.done; result = iterator.next()) {
+        for (let turn = 0; turn < maxPerTurn; turn++) {
+          const result = iterator.next()
+          if (result.done) return Effect.void
           const outcome = this.sendUnsafe(result.value, overflow)
           if (outcome === "NotOpen") return Effect.fail(notOpen)
           if (outcome !== "Full") continue
           if (overflow !== "suspend") return Effect.fail(this.full())
           return Effect.flatMap(this.suspend(result.value), next)
         }
-        return Effect.void
+        return Effect.flatMap(Effect.yieldNow, next)
       }
       return next()
     })

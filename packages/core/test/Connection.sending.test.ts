@@ -21,6 +21,23 @@ const text = (size: number, fill = "x") => fill.repeat(size)
 const openBusy = (options: Parameters<typeof openStalled>[0] = {}) =>
   Effect.tap(openStalled(options), ({ connection }) => Effect.andThen(connection.send("first"), settle))
 
+describe("sendAll", () => {
+  it.effect("of very many messages lets others have their turn, and can be interrupted", () =>
+    Effect.gen(function*() {
+      // A transport that never is busy.
+      const { connection } = yield* open({ wrap: (transport) => ({ ...transport, write: () => true }) })
+      let sent = 0
+      const endless = function*() {
+        for (; sent < 1_000_000; sent++) yield "message"
+      }
+      const sending = yield* start(connection.sendAll(endless()))
+      yield* settle
+      yield* Fiber.interrupt(sending)
+      assert.isAbove(sent, 1000)
+      assert.isBelow(sent, 1_000_000)
+    }))
+})
+
 describe("sending", () => {
   it.effect.each(roles)("text, binary and prepared messages arrive in order (%s)", (role) =>
     Effect.gen(function*() {
