@@ -153,10 +153,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const renew = Effect.gen(function*() {
     const isNew = yield* evaluate(Scripts.lease, newId(), node, lease)
     if (isNew === 1) {
-      for (const id of [...members.keys()]) {
-        const member = members.get(id)
-        if (member !== undefined) yield* enter(id, member.room, member.metadata)
-      }
+      for (const [id, { metadata, room }] of members) yield* enter(id, room, metadata)
     }
     for (const [id, room] of departed) {
       yield* leave(id, room)

@@ -194,9 +194,11 @@ describe.skipIf(!hasRedis)("when Redis is away", { timeout: 60_000 }, () => {
       here,
       there,
       storming,
-      /** Goes on for a while, ends, and gives what was heard of each, by room. */
+      /** Goes on until everybody hears what is new, ends, and gives what was heard, by room. */
       end: Effect.gen(function*() {
-        yield* Effect.forEach(storming, ({ more }) => more(100))
+        for (const [i, { tried }] of storming.entries()) {
+          for (const { until } of listeners[i]!) yield* until((heard) => Number(heard.at(-1)) > tried)
+        }
         const ended = yield* Effect.forEach(storming, ({ accepted, stop }, i) =>
           Effect.gen(function*() {
             const last = yield* stop

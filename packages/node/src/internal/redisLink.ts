@@ -3,7 +3,7 @@
  */
 import { BrokerUnavailable } from "@effect-ws/core/RoomError"
 import { NodeRedis } from "@effect/platform-node/NodeRedis"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import { Buffer } from "node:buffer"
