@@ -15,6 +15,7 @@ import type * as Stream from "effect/Stream"
 import type { Attachment } from "./Attachment.ts"
 import type { CloseEvent } from "./CloseEvent.ts"
 import type { NegotiatedDeflate } from "./Compression.ts"
+import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
 import { ConnectionImpl } from "./internal/connection.ts"
 import type { Message, Prepared } from "./Message.ts"
@@ -227,7 +228,7 @@ export interface ConnectionOptions {
  *
  * `maskKey` makes the masking keys of a client, from strong randomness (see `protocol/Mask`); having it makes the
  * connection a client's. `utf8` is the platform's text codec; the portable one by default. Without a `heartbeat`, a silent
- * peer is not noticed. `deflate` is there if the handshake agreed on permessage-deflate.
+ * peer is not noticed. `deflate` is there if the handshake agreed on permessage-deflate, `metrics` if they are turned on.
  *
  * @category models
  * @since 0.1.0
@@ -238,6 +239,7 @@ export interface MakeOptions extends ConnectionOptions {
   readonly utf8?: Utf8.Utf8Codec | undefined
   readonly heartbeat?: Heartbeat | undefined
   readonly deflate?: NegotiatedDeflate | undefined
+  readonly metrics?: ConnectionMetrics | undefined
 }
 
 // Not a string, which would be read for each connection.
@@ -280,6 +282,7 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
             utf8: options.utf8 ?? Utf8.portable,
             heartbeat: options.heartbeat,
             deflate: options.deflate,
+            metrics: options.metrics,
             limits: {
               maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
               maxFragments: options.maxFragments ?? 1024,

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
+import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
@@ -139,6 +140,8 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
   .fnUntraced(function*(platform) {
     const shared = yield* Heartbeat.make()
     const maskKey = Mask.keysFrom(platform.randomFill)
+    const metrics = (yield* CurrentConnectionMetrics)?.("client")
+    const compression = platform.compression && (metrics?.compression(platform.compression) ?? platform.compression)
 
     const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {
       if (options === false) return Effect.undefined
@@ -156,7 +159,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const nonce = new Uint8Array(16)
       platform.randomFill(nonce)
       const key = Handshake.encodeKey(nonce)
-      const settings = Compression.settle(platform.compression, options.deflate)
+      const settings = Compression.settle(compression, options.deflate)
       const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
       const headers = Handshake.requestHeaders({
         key,
@@ -190,9 +193,11 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
+      metrics?.handshake("accepted")
       return yield* Connection.make(opened.transport, {
         ...options,
         maskKey,
+        metrics,
         utf8: platform.utf8,
         heartbeat: yield* heartbeatOf(options.heartbeat),
         deflate: settings && agreed && { settings, agreed },
@@ -213,7 +218,10 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
           ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
           // Between an open socket and the connection that owns it, nothing may interrupt.
           : Effect.uninterruptibleMask((restore) => establish(url, options, restore))
-        return Effect.mapError(connecting, (reason) => new ConnectError({ url: text, reason }))
+        return Effect.mapError(connecting, (reason) => {
+          metrics?.handshake(reason._tag)
+          return new ConnectError({ url: text, reason })
+        })
       }
     }
   })
