@@ -5,6 +5,7 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
@@ -18,8 +19,9 @@ import type { NegotiatedDeflate } from "./Compression.ts"
 import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
 import { ConnectionImpl } from "./internal/connection.ts"
+import * as DebugLog from "./internal/debugLog.ts"
 import type { Message, Prepared } from "./Message.ts"
-import type { Extension } from "./protocol/ExtensionHeader.ts"
+import { type Extension, formatExtensions } from "./protocol/ExtensionHeader.ts"
 import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
@@ -207,6 +209,9 @@ export interface Connection {
  * | `overflow` | `"suspend"` | what happens to a message that finds the queue full |
  * | `closeTimeout` | 5 seconds | the whole of closing: draining, the peer's Close, the end of the socket |
  *
+ * With `debug`, what happens on the connection is logged at debug level: how its handshake ended, each frame with its
+ * opcode, size and `fin`, but not its payload, and how the connection ended.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -219,6 +224,7 @@ export interface ConnectionOptions {
   readonly maxQueuedBytes?: number | undefined
   readonly overflow?: Overflow | undefined
   readonly closeTimeout?: Duration.Input | undefined
+  readonly debug?: boolean | undefined
 }
 
 /**
@@ -274,9 +280,11 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
     .fnUntraced(function*(transport, options) {
       const context = yield* Effect.context<never>()
       const clock = yield* Clock.Clock
+      const runFork = Effect.runForkWith(context)
       return yield* Effect.acquireRelease(
         Effect.sync(() => {
-          const connection = new ConnectionImpl(transport, {
+          const log = options.debug === true ? debugLog(context, transport, options) : undefined
+          const connection = new ConnectionImpl(log === undefined ? transport : DebugLog.logTransport(transport, log), {
             handshake: options.handshake,
             maskKey: options.maskKey,
             utf8: options.utf8 ?? Utf8.portable,
@@ -294,11 +302,33 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
             overflow: options.overflow ?? "suspend",
             closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? defaultCloseTimeout),
             clock,
-            runFork: Effect.runForkWith(context)
+            runFork
           })
+          if (log !== undefined) runFork(Effect.flatMap(connection.closed, (event) => logClose(log, connection, event)))
           connection.start()
           return connection
         }),
         (connection, exit) => connection.release(exit)
       )
     })
+
+const debugLog = (
+  context: Context.Context<never>,
+  { peerAddress }: Transport,
+  { handshake, maskKey }: MakeOptions
+): DebugLog.DebugLog => {
+  const log = DebugLog.make(context, {
+    role: maskKey === undefined ? "server" : "client",
+    peer: DebugLog.formatAddress(peerAddress),
+    path: DebugLog.pathOf(handshake.request.url)
+  })
+  const { extensions, subprotocol } = handshake
+  log("WebSocket connection opened", {
+    subprotocol,
+    extensions: extensions.length === 0 ? undefined : formatExtensions(extensions)
+  })
+  return log
+}
+
+const logClose = (log: DebugLog.DebugLog, { failure }: ConnectionImpl, event: CloseEvent): Effect.Effect<void> =>
+  Effect.sync(() => log("WebSocket connection closed", { ...event, failure: failure?._tag }))

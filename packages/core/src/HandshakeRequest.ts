@@ -36,7 +36,8 @@ export interface HandshakeRequest {
 
 /**
  * The answer that accepts a request: with one of the offered subprotocols, further response headers (an array for one that
- * is repeated, such as `Set-Cookie`), and data for the handler.
+ * is repeated, such as `Set-Cookie`), and data for the handler. `debug` logs what happens on this connection, whatever the
+ * server's option says.
  *
  * @category models
  * @since 0.1.0
@@ -44,6 +45,7 @@ export interface HandshakeRequest {
 export interface Accepted<out Data> {
   readonly subprotocol?: string | undefined
   readonly headers?: ResponseHeaders | undefined
+  readonly debug?: boolean | undefined
   readonly data: Data
 }
 

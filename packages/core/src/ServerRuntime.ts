@@ -12,6 +12,7 @@ import * as Connection from "./Connection.ts"
 import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import * as DebugLog from "./internal/debugLog.ts"
 import * as Message from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
@@ -191,12 +192,24 @@ export const makeUpgrades: (
   const settings = Compression.settle(compression, options.deflate)
   const connections = new Set<Connection.Connection>()
 
-  const reject = (upgrade: Upgrade, outcome: string, response: Response): void => {
+  const log = options.debug === true ? DebugLog.make(yield* Effect.context<never>(), { role: "server" }) : undefined
+
+  const unanswered = ({ peerAddress, url }: Upgrade, outcome: string, status?: number, detail?: string): void => {
     metrics?.handshake(outcome)
+    log?.("WebSocket handshake failed", {
+      peer: DebugLog.formatAddress(peerAddress),
+      path: DebugLog.pathOf(url),
+      outcome,
+      status,
+      detail
+    })
+  }
+  const reject = (upgrade: Upgrade, outcome: string, response: Response): void => {
+    unanswered(upgrade, outcome, response.status, response.body)
     upgrade.reject(response)
   }
   const abandon = (upgrade: Upgrade): void => {
-    metrics?.handshake("lost")
+    unanswered(upgrade, "lost")
     upgrade.abandon()
   }
 
@@ -273,7 +286,7 @@ export const makeUpgrades: (
     checked: Handshake.AcceptedRequest,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<void> => {
-    const { data, subprotocol } = accepted
+    const { data, debug = options.debug, subprotocol } = accepted
     const deflate = settings && PerMessageDeflate.accept(checked.extensions, settings.wanted)
     const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
     const headers = Handshake.responseHeaders({
@@ -291,7 +304,7 @@ export const makeUpgrades: (
     }
     const agreed = settings && deflate && { settings, agreed: deflate.agreed }
     metrics?.handshake("accepted")
-    return live(upgrade.accept(headers), handshake, agreed, route.handler, data)
+    return live(upgrade.accept(headers), handshake, agreed, debug, route.handler, data)
   }
 
   // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
@@ -300,12 +313,13 @@ export const makeUpgrades: (
     transport: Transport,
     handshake: Connection.HandshakeResult,
     deflate: Compression.NegotiatedDeflate | undefined,
+    debug: boolean | undefined,
     handler: Route["handler"],
     data: unknown
   ): Effect.Effect<void> => {
     let connection: Connection.Connection | undefined
     return Effect.uninterruptibleMask((restore) =>
-      Connection.make(transport, { ...options, heartbeat, handshake, deflate, metrics }).pipe(
+      Connection.make(transport, { ...options, heartbeat, handshake, deflate, debug, metrics }).pipe(
         Effect.flatMap((made) => {
           connection = made
           connections.add(made)

@@ -11,6 +11,7 @@ import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { pathOf } from "./internal/debugLog.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
@@ -218,13 +219,27 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
           ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
           // Between an open socket and the connection that owns it, nothing may interrupt.
           : Effect.uninterruptibleMask((restore) => establish(url, options, restore))
-        return Effect.mapError(connecting, (reason) => {
-          metrics?.handshake(reason._tag)
-          return new ConnectError({ url: text, reason })
-        })
+        const failed = connecting.pipe(
+          Effect.mapError((reason) => {
+            metrics?.handshake(reason._tag)
+            return new ConnectError({ url: text, reason })
+          })
+        )
+        return options.debug === true ? Effect.tapError(failed, logFailure) : failed
       }
     }
   })
+
+const logFailure = ({ reason, url }: ConnectError): Effect.Effect<void> =>
+  Effect.logDebug("WebSocket handshake failed").pipe(
+    Effect.annotateLogs({
+      role: "client",
+      url: pathOf(url),
+      outcome: reason._tag,
+      ...("status" in reason && { status: reason.status }),
+      ...("detail" in reason && { detail: reason.detail })
+    })
+  )
 
 // Section 4.1 lets a server choose none of the subprotocols; who offered some cannot speak without.
 const checkResponse: typeof Handshake.checkResponse = (response, expected) => {

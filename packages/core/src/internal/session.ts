@@ -60,10 +60,10 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   state: ConnectionState = "Open"
   lastReceived: number
   isReading = true
+  // Why this side gave the connection up. What the peer did is read off the engine, at the end.
+  failure: Failure | undefined
 
   private readonly engine: Engine
-  // Why this side gave the connection up. What the peer did is read off the engine.
-  private failure: Failure | undefined
   private isPaused = false
   private hasPeerEnded = false
   private closeTimer: Fiber.Fiber<void> | undefined
@@ -148,7 +148,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.options.heartbeat?.remove(this)
     this.closeTimer?.interruptUnsafe()
     const event = this.closeEvent()
-    const failure = this.failure ?? this.failureOf(event, cause)
+    const failure = this.failure ??= this.failureOf(event, cause)
     this.options.metrics?.closed(this, event, failure?._tag === "HeartbeatTimeout")
     this.sending.end()
     this.pings.end()
