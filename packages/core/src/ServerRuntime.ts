@@ -13,6 +13,7 @@ import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as DebugLog from "./internal/debugLog.ts"
+import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
@@ -240,6 +241,7 @@ export const makeUpgrades: (
     decide(route, request).pipe(
       Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
       Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
+      Spans.handshake(request),
       Effect.matchCauseEffect({
         onSuccess: (life) => Effect.sync(() => route.run(life)),
         onFailure: (cause) => refuse(upgrade, cause)
@@ -326,6 +328,7 @@ export const makeUpgrades: (
           return restore(handler(made, data))
         }),
         Effect.scoped,
+        Spans.connection(handshake.request, () => connection),
         Effect.catchCause(logHandlerFailure),
         // A closing connection still counts.
         Effect.ensuring(Effect.sync(() => connection && connections.delete(connection)))

@@ -12,6 +12,7 @@ import * as Connection from "./Connection.ts"
 import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import { pathOf } from "./internal/debugLog.ts"
+import * as Spans from "./internal/spans.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
@@ -218,7 +219,12 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         const connecting = url._tag === "InvalidUrl"
           ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
           // Between an open socket and the connection that owns it, nothing may interrupt.
-          : Effect.uninterruptibleMask((restore) => establish(url, options, restore))
+          : Effect.uninterruptibleMask((restore) =>
+            Spans.connect(
+              url,
+              (headers) => establish(url, { ...options, headers: { ...headers, ...options.headers } }, restore)
+            )
+          )
         const failed = connecting.pipe(
           Effect.mapError((reason) => {
             metrics?.handshake(reason._tag)
