@@ -219,7 +219,9 @@ class View<In, Out, RD, RE, C extends Messaging> implements TypedConnection<In, 
   }
   get send() {
     return (value: Out) =>
-      Effect.suspend(() => Effect.flatMap(this.protocol.outgoing.encode(value), this.connection.send))
+      Effect.suspend(() =>
+        Effect.flatMap(this.protocol.outgoing.encode(value), (message) => this.connection.send(message))
+      )
   }
   get sendAll() {
     return (values: Iterable<Out>) => sendAll(this.connection, this.protocol.outgoing, values)

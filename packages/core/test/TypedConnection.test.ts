@@ -348,6 +348,20 @@ describe("serving and connecting", () => {
     )
   })
 
+  it.effect("a protocol that closes with its own code does so in a server too", () =>
+    Effect.gen(function*() {
+      const probe = yield* WebSocketProbe.connect("ws://localhost")
+      yield* probe.sendText("nonsense")
+      yield* probe.expectClose(4001)
+      yield* probe.sendClose(4001)
+      yield* probe.end
+    }).pipe(Effect.provide(
+      Layer.provideMerge(
+        TypedConnection.serve({ ...protocol, undecodable: { close: 4001 } }, answer),
+        TestNetwork.layer
+      )
+    )))
+
   it.effect("a handler may make of it what it likes", () => {
     const Serving = TypedConnection.serve(protocol, (client) =>
       client.receive.pipe(
@@ -369,10 +383,11 @@ describe("serving and connecting", () => {
     const { layer, logs } = recordLogs()
     const Serving = TypedConnection.serve(
       protocol,
-      () => Effect.flatMap(protocol.incoming.decode("nonsense of somebody else"), () => Effect.void)
+      (client) => Effect.andThen(Effect.ignore(client.receive), protocol.incoming.decode("nonsense of somebody else"))
     )
     return Effect.gen(function*() {
       const probe = yield* WebSocketProbe.connect("ws://localhost")
+      yield* probe.sendText("nonsense")
       yield* probe.expectClose(1011)
       yield* probe.sendClose(1011)
       yield* probe.end
@@ -387,24 +402,32 @@ describe("serving and connecting", () => {
 })
 
 describe("what a typed connection is made of", () => {
-  it.effect("needs to pull, send and close, and has errors of its own", () =>
+  it.effect("pulls, receives, sends and closes, and has errors of its own", () =>
     Effect.gen(function*() {
-      const sent: Array<unknown> = []
-      const closed: Array<unknown> = []
-      const view = TypedConnection.make({
-        pull: Effect.fail("nobody is there" as const),
-        receive: Effect.fail("nobody is there" as const),
-        send: (message) => Effect.sync(() => void sent.push(message)),
-        sendAll: (messages) => Effect.sync(() => void sent.push(...messages)),
-        close: (code) => Effect.sync(() => closed.push(code))
-      }, protocol)
+      class Tape implements TypedConnection.Messaging {
+        readonly sent: Array<unknown> = []
+        readonly closed: Array<unknown> = []
+        readonly pull = Effect.succeed<["nonsense"]>(["nonsense"])
+        readonly receive = Effect.fail("nobody is there" as const)
+        send(message: unknown) {
+          return Effect.sync(() => void this.sent.push(message))
+        }
+        sendAll(messages: Iterable<unknown>) {
+          return Effect.sync(() => void this.sent.push(...messages))
+        }
+        close(code?: number) {
+          return Effect.sync(() => void this.closed.push(code))
+        }
+      }
+      const view = TypedConnection.make(new Tape(), { ...protocol, undecodable: "close" })
       yield* view.send({ _tag: "Sum", sum: 1 })
       yield* view.sendAll([{ _tag: "Sum", sum: 2 }])
-      assert.deepStrictEqual(sent, [`{"_tag":"Sum","sum":1}`, `{"_tag":"Sum","sum":2}`])
+      assert.deepStrictEqual(view.connection.sent, [`{"_tag":"Sum","sum":1}`, `{"_tag":"Sum","sum":2}`])
+      assert.strictEqual((yield* Effect.flip(view.pull))._tag, "DecodeError")
+      assert.deepStrictEqual(view.connection.closed, [1007])
       const exit: Exit.Exit<unknown, Cause.Done | WebSocketError.DecodeError | "nobody is there"> = yield* Effect.exit(
-        view.pull
+        view.receive
       )
       assert.deepStrictEqual(exit, Exit.fail("nobody is there"))
-      assert.deepStrictEqual(closed, [])
     }))
 })
