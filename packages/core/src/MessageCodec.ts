@@ -20,7 +20,7 @@ import { DecodeError, EncodeError, Malformed, Mismatch, UnexpectedType, Unrepres
  * - `decode` fails with a `DecodeError` whatever the message is: what a peer sends is never a defect.
  * - `prepare` encodes a value once for many connections of a server; see `Message.prepare`.
  *
- * The effects of a schema that needs none are done when they are made: they are `Exit`s.
+ * What a schema does without effects is done at once, and the effect returned is an `Exit`.
  *
  * @category models
  * @since 0.1.0

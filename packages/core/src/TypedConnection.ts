@@ -37,7 +37,7 @@ export interface Messaging {
  * **Details**
  *
  * - `"fail"`: reading fails with a `DecodeError`, behind the messages that came before. Whoever reads on gets what follows.
- * - `"close"`: the connection is closed with the error's `closeCode`, then reading fails in the same way.
+ * - `"close"`: the connection is closed with the error's `closeCode`; then reading fails in the same way.
  * - `{ close }`: the same, with a code of one's own.
  * - `"skip"`: it is passed over and counted; see {@link TypedConnection.skipped}.
  *
@@ -262,7 +262,10 @@ class View<In, Out, RD, RE, C extends Messaging> implements TypedConnection<In, 
       }
       this.at++
     }
-    if (this.at === this.batch.length) this.drop()
+    if (this.at === this.batch.length) {
+      this.batch = nothing
+      this.at = 0
+    }
     return Arr.isArrayNonEmpty(values) ? Effect.succeed(values) : this.take(limit)
   }
 
@@ -294,14 +297,8 @@ class View<In, Out, RD, RE, C extends Messaging> implements TypedConnection<In, 
     this.failure = error
     const { undecodable = "fail" } = this.protocol
     if (undecodable === "fail" || undecodable === "skip") return Effect.fail(error)
-    this.drop()
     const code = undecodable === "close" ? error.closeCode : undecodable.close
     return Effect.andThen(closeFor(this.connection, error, code), Effect.fail(error))
-  }
-
-  private drop(): void {
-    this.batch = nothing
-    this.at = 0
   }
 }
 

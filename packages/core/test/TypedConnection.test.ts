@@ -138,7 +138,7 @@ describe("a message that does not decode", () => {
   ]
 
   it.effect.each(closings)(
-    "closes with $code, fails the read, and nothing after it is read",
+    "closes with $code, then fails the read; what came after it is still there",
     (closing) =>
       Effect.gen(function*() {
         const { peer, view } = yield* openTyped(closing.undecodable)
@@ -149,6 +149,7 @@ describe("a message that does not decode", () => {
         yield* peer.sendClose(closing.code)
         yield* peer.end
         assert.strictEqual((yield* Effect.flip(Fiber.join(failing)))._tag, "DecodeError")
+        assert.deepStrictEqual(yield* view.pull, [{ add: [2] }])
         assert.isTrue(Cause.isDone(yield* Effect.flip(view.pull)))
       })
   )
