@@ -182,6 +182,68 @@ describe("a message that does not decode", () => {
     }))
 })
 
+describe("any messages in any batches, read in any way", () => {
+  const Script = {
+    batches: Schema.Array(Schema.Array(Schema.Literals(["good", "nonsense", "other", "binary"]))),
+    ways: Schema.NonEmptyArray(Schema.Literals(["pull", "receive"]))
+  }
+  const frames = {
+    good: (n: number) => Wire.text(ask(n)),
+    nonsense: () => Wire.text("nonsense"),
+    other: () => Wire.text("{}"),
+    binary: (n: number) => binary(Uint8Array.of(n))
+  }
+  const outcomes = { good: "good", nonsense: "Malformed", other: "Mismatch", binary: "UnexpectedType" }
+
+  /** Sends a batch in each write, and reads to the end: numbers, and the reasons of errors. */
+  const play = Effect.fnUntraced(
+    function*(
+      batches: ReadonlyArray<ReadonlyArray<keyof typeof frames>>,
+      ways: ReadonlyArray<"pull" | "receive">,
+      undecodable: TypedConnection.Undecodable
+    ) {
+      const { peer, view } = yield* openTyped(undecodable)
+      let sent = 0
+      for (const batch of batches) {
+        yield* peer.send(...batch.map((kind) => frames[kind](sent++)))
+        yield* settle
+      }
+      yield* peer.sendClose(1000)
+      yield* peer.end
+      const seen: Array<unknown> = []
+      for (let reads = 0; true; reads++) {
+        const reading = ways[reads % ways.length] === "pull"
+          ? view.pull
+          : Effect.map(view.receive, (value) => [value] as const)
+        const read = yield* Effect.result(reading)
+        if (read._tag === "Success") seen.push(...read.success.map(({ add }) => add[0]))
+        else if (read.failure._tag === "DecodeError") seen.push(read.failure.reason._tag)
+        else return { seen, skipped: yield* view.skipped }
+      }
+    },
+    Effect.scoped
+  )
+
+  it.effect.prop(
+    "each is a value or an error, once and in order",
+    Script,
+    ({ batches, ways }) =>
+      Effect.gen(function*() {
+        const { seen, skipped } = yield* play(batches, ways, "fail")
+        assert.deepStrictEqual(seen, batches.flat().map((kind, n) => kind === "good" ? n : outcomes[kind]))
+        assert.strictEqual(skipped, 0)
+      })
+  )
+
+  it.effect.prop("with skip, each is a value or counted", Script, ({ batches, ways }) =>
+    Effect.gen(function*() {
+      const { seen, skipped } = yield* play(batches, ways, "skip")
+      const good = batches.flat().flatMap((kind, n) => kind === "good" ? [n] : [])
+      assert.deepStrictEqual(seen, good)
+      assert.strictEqual(skipped, batches.flat().length - good.length)
+    }))
+})
+
 describe("a schema that takes time", () => {
   /** Numbers that are decoded when the test lets them. */
   const openSlow = Effect.fnUntraced(function*(undecodable?: TypedConnection.Undecodable) {
