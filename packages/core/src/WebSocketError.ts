@@ -1,5 +1,5 @@
 /**
- * The ways in which connecting, receiving, sending and closing fail. Each error names its `reason` by tag.
+ * The ways in which connecting, receiving, decoding, sending and closing fail. Each error names its `reason` by tag.
  *
  * @since 0.1.0
  */
@@ -152,6 +152,91 @@ export class SendError extends Schema.TaggedError<SendError>(`${tag}/SendError`)
 }) {
   override get message() {
     return this.reason._tag
+  }
+}
+
+/**
+ * A text message came where messages are binary, or the reverse; `expected` is what they are.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnexpectedType extends Schema.TaggedError<UnexpectedType>(`${tag}/UnexpectedType`)("UnexpectedType", {
+  expected: Schema.Literals(["Text", "Binary"])
+}) {}
+
+/**
+ * A message is not of the format, such as JSON, that messages have.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Malformed extends Schema.TaggedError<Malformed>(`${tag}/Malformed`)("Malformed", {
+  format: Schema.String
+}) {}
+
+/**
+ * A value is not of the schema; `detail` tells where and what was expected, in at most 300 characters.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Mismatch extends Schema.TaggedError<Mismatch>(`${tag}/Mismatch`)("Mismatch", { detail: Schema.String }) {}
+
+/**
+ * The format, such as JSON, has no way to write a value; `detail` tells why, in at most 300 characters.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unrepresentable extends Schema.TaggedError<Unrepresentable>(`${tag}/Unrepresentable`)("Unrepresentable", {
+  format: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
+ * A message that arrived does not decode to a value.
+ *
+ * **Details**
+ *
+ * `length` is that of the message, in characters of text or in bytes. The message itself is not kept: it is as large and
+ * as odd as the peer likes.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DecodeError extends Schema.TaggedError<DecodeError>(`${tag}/DecodeError`)("DecodeError", {
+  reason: Schema.Union([UnexpectedType, Malformed, Mismatch]),
+  length: Schema.Int
+}) {
+  /** The code to close with (RFC 6455, section 7.4.1): 1003 for the wrong type of message, otherwise 1007. */
+  get closeCode(): 1003 | 1007 {
+    return this.reason._tag === "UnexpectedType" ? 1003 : 1007
+  }
+  override get message() {
+    switch (this.reason._tag) {
+      case "UnexpectedType":
+        return `${this.reason.expected} was expected, and a message of the other type came`
+      case "Malformed":
+        return `the message is not ${this.reason.format}`
+      case "Mismatch":
+        return this.reason.detail
+    }
+  }
+}
+
+/**
+ * A value cannot be made a message; nothing of it was sent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EncodeError extends Schema.TaggedError<EncodeError>(`${tag}/EncodeError`)("EncodeError", {
+  reason: Schema.Union([Mismatch, Unrepresentable])
+}) {
+  override get message() {
+    const { reason } = this
+    return reason._tag === "Mismatch" ? reason.detail : `not representable as ${reason.format}: ${reason.detail}`
   }
 }
 

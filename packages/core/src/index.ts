@@ -52,6 +52,11 @@ export * as Message from "./Message.ts"
 /**
  * @since 0.1.0
  */
+export * as MessageCodec from "./MessageCodec.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as ServerRuntime from "./ServerRuntime.ts"
 
 /**
@@ -63,6 +68,11 @@ export * as TlsState from "./TlsState.ts"
  * @since 0.1.0
  */
 export * as Transport from "./Transport.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as TypedConnection from "./TypedConnection.ts"
 
 /**
  * @since 0.1.0

@@ -101,6 +101,18 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^wss:\/\/127\.0\.0\.1:\d+ is not trusted: self-signed certificate/,
     /^wss:\/\/127\.0\.0\.1:\d+ says: hello$/
   ],
+  "typed-messages.ts": [
+    /^json: balance 100$/,
+    /^json: balance 70$/,
+    /^json: refused, not enough money$/,
+    /^json: not sent, EncodeError$/,
+    /^json: closed with 1000 goodbye$/,
+    /^msgpack: balance 100$/,
+    /^msgpack: closed with 1000 goodbye$/,
+    /^to .*"much".*: .*"Refused".*Expected number at .*amount/,
+    /^to give me money: closed with 1007 Malformed$/,
+    /^to give me money: closed with 1003 UnexpectedType$/
+  ],
   "unix-socket.ts": [/^ws\+unix:\/\/\/.*\/greet\.sock says: hello, Ada$/, /^the socket is gone$/]
 }
 
