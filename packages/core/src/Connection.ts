@@ -23,7 +23,7 @@ import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
 import type { Overflow } from "./SendQueue.ts"
-import type { Address, Transport } from "./Transport.ts"
+import type { Address, Capability, Transport } from "./Transport.ts"
 import type { CloseError, ConnectionError, SendError } from "./WebSocketError.ts"
 
 /**
@@ -89,6 +89,8 @@ export interface HandshakeResult {
 export interface Connection {
   readonly [TypeId]: typeof TypeId
   readonly role: Role
+  /** What this connection can do, beyond what all can. On sockets, it is everything; in a browser, nothing. */
+  readonly capabilities: ReadonlySet<Capability>
   readonly subprotocol: Option.Option<string>
   readonly extensions: ReadonlyArray<Extension>
   readonly peerAddress: Option.Option<Address>

@@ -38,6 +38,7 @@ const record = (transport: Transport, wire: Wire): Transport => ({
         handler.onData(chunk)
       },
       onDrain: () => handler.onDrain(),
+      onOverrun: () => handler.onOverrun(),
       onEnd: () => handler.onEnd(),
       onClose: (cause) => handler.onClose(cause)
     }),

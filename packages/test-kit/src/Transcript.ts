@@ -119,6 +119,7 @@ const record = (transport: Transport, clock: Clock.Clock): Recording => {
             handler.onData(chunk)
           },
           onDrain: () => handler.onDrain(),
+          onOverrun: () => handler.onOverrun(),
           onEnd: () => {
             entries.push({ _tag: "End", at: at(), direction: "received" })
             handler.onEnd()

@@ -121,7 +121,13 @@ describe("a transcript", () => {
         end: ignore,
         destroy: ignore
       })
-      transport.start({ onData: (chunk) => chunk.fill(0), onDrain: ignore, onEnd: ignore, onClose: ignore })
+      transport.start({
+        onData: (chunk) => chunk.fill(0),
+        onDrain: ignore,
+        onOverrun: ignore,
+        onEnd: ignore,
+        onClose: ignore
+      })
       for (const frame of [Wire.text("plain", { masked: false }), Wire.text("masked")]) {
         handler!.onData(Buffer.from(Wire.encode("client", [frame])))
       }

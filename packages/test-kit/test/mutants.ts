@@ -20,6 +20,7 @@ const around = (transport: Transport, changed: Partial<Transport>): Transport =>
 const listening = (handler: TransportHandler, changed: Partial<TransportHandler>): TransportHandler => ({
   onData: (chunk) => handler.onData(chunk),
   onDrain: () => handler.onDrain(),
+  onOverrun: () => handler.onOverrun(),
   onEnd: () => handler.onEnd(),
   onClose: (cause) => handler.onClose(cause),
   ...changed
