@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Attachment from "./Attachment.ts"
 import * as Connection from "./Connection.ts"
-import { causeOf, type ErrorInfo, WebSocketTransport } from "./internal/webSocketTransport.ts"
+import { causeOf, type ErrorInfo, trusting, WebSocketTransport } from "./internal/webSocketTransport.ts"
 import { parseExtensions } from "./protocol/ExtensionHeader.ts"
 import { checkSubprotocols } from "./protocol/Handshake.ts"
 import { parseUrl, type WebSocketUrl } from "./protocol/WebSocketUrl.ts"
@@ -186,6 +186,7 @@ const establish = Effect.fnUntraced(function*(
     deflate: undefined,
     // The platform masks what really goes out.
     maskKey: () => 0,
+    utf8: trusting,
     handshake: {
       subprotocol: socket.protocol || undefined,
       extensions: parseExtensions(socket.extensions) ?? [],

@@ -30,7 +30,7 @@ const weight = (message: Message): number => message.length + messageOverhead
 
 // Text that the platform has decoded, or this side has encoded, is not validated again.
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
-const trusting: Utf8Codec = {
+export const trusting: Utf8Codec = {
   ...portable,
   isValid: () => true,
   decode: (bytes, start, end) => decoder.decode(bytes.subarray(start, end))
