@@ -1,6 +1,7 @@
 import * as BrowserWebSocketClient from "@effect-ws/core/BrowserWebSocketClient"
 import * as WebSocketClient from "@effect-ws/core/WebSocketClient"
 import { Effect, Fiber } from "effect"
+import { settle } from "./fixture.ts"
 
 const event = (type: string, fields: object = {}) => Object.assign(new Event(type), fields)
 
@@ -123,6 +124,8 @@ export const connect = Effect.fnUntraced(
     socket.open()
     const connection = yield* Fiber.join(connecting)
     yield* Effect.addFinalizer(() => connection.abort)
+    // Events come in tasks of their own.
+    yield* settle
     return { connection, socket }
   }
 )
