@@ -136,7 +136,7 @@ describe("closing the platform's WebSocket", () => {
         { code: 1006, reason: "", wasClean: false, initiator: "Local" }
       )
       assert.isTrue(Cause.isDone(yield* Effect.flip(Fiber.join(receiving))))
-      assert.deepStrictEqual(socket.calls, ["close"])
+      assert.deepStrictEqual(socket.calls, ["close 4006"])
     }))
 })
 

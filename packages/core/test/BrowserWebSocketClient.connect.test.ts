@@ -95,7 +95,7 @@ describe("connecting with the platform's WebSocket", () => {
         const connecting = yield* start(reasonOf(client.connect(url, { subprotocols: ["a"] })))
         client.sockets[0]!.open(chosen)
         assert.strictEqual(yield* Fiber.join(connecting), "BadUpgrade")
-        assert.deepStrictEqual(client.sockets[0]!.calls, ["close"])
+        assert.deepStrictEqual(client.sockets[0]!.calls, ["close 4006"])
       })
   )
 
@@ -107,7 +107,7 @@ describe("connecting with the platform's WebSocket", () => {
       assert.deepStrictEqual(client.sockets[0]!.calls, [])
       yield* TestClock.adjust("1 millis")
       assert.strictEqual(yield* Fiber.join(connecting), "ConnectTimeout")
-      assert.deepStrictEqual(client.sockets[0]!.calls, ["close"])
+      assert.deepStrictEqual(client.sockets[0]!.calls, ["close 4006"])
     }))
 
   it.effect("interrupted before it is open, it leaves no socket", () =>
@@ -115,7 +115,7 @@ describe("connecting with the platform's WebSocket", () => {
       const client = makeClient()
       const connecting = yield* start(client.connect(url))
       yield* Fiber.interrupt(connecting)
-      assert.deepStrictEqual(client.sockets[0]!.calls, ["close"])
+      assert.deepStrictEqual(client.sockets[0]!.calls, ["close 4006"])
       // Nothing is left that would mind what comes of it.
       yield* settle
       assert.strictEqual(client.sockets[0]!.readyState, 3)
@@ -132,7 +132,7 @@ describe("connecting with the platform's WebSocket", () => {
         for (let i = 0; i < moment; i++) yield* Effect.yieldNow
         const exit = yield* start(Fiber.interrupt(connecting).pipe(Effect.andThen(Scope.close(scope, Exit.void))))
         yield* settle
-        assert.match(socket.calls.join(), /^close( 1000)?$/, `after ${moment} turns`)
+        assert.match(socket.calls.join(), /^close (4006|1000)$/, `after ${moment} turns`)
         socket.closed(1000)
         yield* Fiber.join(exit)
       }

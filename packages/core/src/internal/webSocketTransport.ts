@@ -139,7 +139,8 @@ export class WebSocketTransport implements Transport {
   destroy(): void {
     if (this.isOver) return
     this.release()
-    this.socket.close()
+    // Without a code, it would look like an ordinary end.
+    this.socket.close(closeCodeFor(1006))
     queueMicrotask(() => this.handler?.onClose(undefined))
   }
 
