@@ -50,7 +50,7 @@ export interface PlatformWebSocket {
  * | option | default | meaning |
  * |---|---|---|
  * | `webSocket` | `globalThis.WebSocket` | the class whose instances carry the connections |
- * | `maxUnreadBytes` | 4 MiB | what may wait beyond a full receive buffer; a single larger message is kept |
+ * | `maxUnreadBytes` | 16 MiB | what may wait beyond a full receive buffer; a single larger message is kept |
  * | `unreadOverflow` | `"close"` | what happens to a message that finds no room there |
  *
  * A character of a text counts as a byte, and each message as 32 bytes more. The policies are:
@@ -159,7 +159,7 @@ type Reason = ConnectError["reason"]
 const establish = Effect.fnUntraced(function*(
   input: string,
   options: ConnectOptions,
-  { maxUnreadBytes = 4 * 1024 * 1024, unreadOverflow = "close", webSocket }: Options,
+  { maxUnreadBytes = 16 * 1024 * 1024, unreadOverflow = "close", webSocket }: Options,
   restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 ): Effect.fn.Return<Connection.Connection, Reason, Scope.Scope> {
   const url = parseUrl(input)

@@ -169,6 +169,14 @@ describe("the end of the platform's WebSocket", () => {
       assert.strictEqual(yield* reasonOf(Stream.runDrain(connection.messages)), "ProtocolError")
     }))
 
+  it.effect("an end that is not clean is a loss, whatever its code", () =>
+    Effect.gen(function*() {
+      const { connection, socket } = yield* connect()
+      socket.closed(1000, "", false)
+      assert.strictEqual(yield* reasonOf(Stream.runDrain(connection.messages)), "ConnectionLost")
+      assert.deepInclude({ ...yield* connection.closed }, { code: 1006, wasClean: false, initiator: "Remote" })
+    }))
+
   it.effect("a socket that is lost: ConnectionLost, and what was received before comes first", () =>
     Effect.gen(function*() {
       const { connection, socket } = yield* connect()

@@ -38,6 +38,21 @@ describe("connecting with the platform's WebSocket", () => {
       assert.strictEqual((yield* connection.closed).code, 1000)
     }))
 
+  it.effect("a flood before the connection is there closes it", () =>
+    Effect.gen(function*() {
+      const client = makeClient({ maxUnreadBytes: 100 })
+      const connecting = yield* start(client.connect(url))
+      const [socket] = client.sockets
+      socket!.open()
+      socket!.receive("first", "x".repeat(100))
+      const connection = yield* Fiber.join(connecting)
+      yield* settle
+      assert.deepStrictEqual(socket!.calls, ["close 4008 slow reader"])
+      socket!.closed(4008)
+      assert.strictEqual(yield* connection.receive, "first")
+      assert.strictEqual(yield* reasonOf(Stream.runDrain(connection.messages)), "ReceiveOverflow")
+    }))
+
   it.effect("a failure is Undisclosed: an error event carries nothing", () =>
     Effect.gen(function*() {
       const client = makeClient()

@@ -59,6 +59,29 @@ describe("sending over the platform's WebSocket", () => {
       assert.strictEqual(socket.asked, after)
     }))
 
+  it.effect("the socket is asked every 10 milliseconds, also if it fills up again", () =>
+    Effect.gen(function*() {
+      const { connection, socket } = yield* openStalled()
+      for (let round = 0; round < 3; round++) {
+        yield* connection.send(block + "y")
+        socket.flow()
+        socket.stall()
+        socket.receive("an occasion to ask")
+        const before = socket.asked
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(socket.asked, before + 100)
+      }
+      socket.flow()
+      yield* TestClock.adjust("10 millis")
+      yield* connection.drained
+      socket.stall()
+      yield* connection.sendAll([block + "y", "behind"])
+      yield* settle
+      socket.flow()
+      yield* TestClock.adjust("10 millis")
+      assert.deepStrictEqual(socket.calls, [taken, taken, taken, taken, taken, "behind"])
+    }))
+
   it.effect("a message that arrives is an occasion to ask, for timers may be slow", () =>
     Effect.gen(function*() {
       const { connection, socket } = yield* openStalled()
@@ -224,6 +247,26 @@ describe("receiving over the platform's WebSocket", () => {
       assert.strictEqual(error.reason._tag, "ReceiveOverflow")
       assert.deepInclude({ ...error.closeEvent }, { code: 4008, wasClean: true, initiator: "Local" })
       assert.deepStrictEqual(numbers(received), range(0, 10))
+    }))
+
+  it.effect("more than may be kept: there is no gap, however soon there is room again", () =>
+    Effect.gen(function*() {
+      const { connection, socket } = yield* overrun()
+      const received = [...yield* connection.pull]
+      socket.receive(...numbered(20, 30))
+      yield* settle
+      received.push(...yield* connection.pull)
+      socket.receive(...numbered(30, 40))
+      socket.closed(4008)
+      assert.deepStrictEqual([...numbers(received), ...yield* receiveAll(connection.messages)], range(0, 15))
+    }))
+
+  it.effect("after an abort, nothing is kept or counted any more", () =>
+    Effect.gen(function*() {
+      const { connection, socket } = yield* connect({}, { maxUnreadBytes: 500, unreadOverflow: "drop-newest" })
+      yield* connection.abort
+      socket.receive(...numbered(0, 20))
+      assert.strictEqual(yield* BrowserWebSocketClient.droppedMessages(connection), 0)
     }))
 
   it.effect("drop-newest: what comes last is dropped, and counted", () =>

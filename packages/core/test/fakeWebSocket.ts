@@ -85,16 +85,16 @@ export class FakeWebSocket extends EventTarget {
   }
 
   /** Both Close frames are exchanged, and the socket is gone. */
-  closed(code: number, reason = ""): void {
+  closed(code: number, reason = "", wasClean = true): void {
     this.readyState = 3
-    this.dispatchEvent(event("close", { code, reason, wasClean: true }))
+    this.dispatchEvent(event("close", { code, reason, wasClean }))
   }
 
   /** The socket is gone without a Close frame, or was never there. */
   fail(): void {
     this.readyState = 3
     this.dispatchEvent(event("error"))
-    this.dispatchEvent(event("close", { code: 1006, reason: "", wasClean: false }))
+    this.closed(1006, "", false)
   }
 }
 
