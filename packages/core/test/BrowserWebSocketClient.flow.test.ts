@@ -264,6 +264,7 @@ describe("receiving over the platform's WebSocket", () => {
   it.effect("after an abort, nothing is kept or counted any more", () =>
     Effect.gen(function*() {
       const { connection, socket } = yield* connect({}, { maxUnreadBytes: 500, unreadOverflow: "drop-newest" })
+      yield* connection.pause
       yield* connection.abort
       socket.receive(...numbered(0, 20))
       assert.strictEqual(yield* BrowserWebSocketClient.droppedMessages(connection), 0)
