@@ -12,11 +12,10 @@ import * as Connection from "./Connection.ts"
 import { causeOf, type ErrorInfo, trusting, WebSocketTransport } from "./internal/webSocketTransport.ts"
 import { parseExtensions } from "./protocol/ExtensionHeader.ts"
 import { checkSubprotocols } from "./protocol/Handshake.ts"
-import { parseUrl, type WebSocketUrl } from "./protocol/WebSocketUrl.ts"
-import { type ConnectOptions, WebSocketClient } from "./WebSocketClient.ts"
+import { type Attempt, makeWith, WebSocketClient } from "./WebSocketClient.ts"
 import {
   BadUpgrade,
-  ConnectError,
+  type ConnectError,
   ConnectTimeout,
   InvalidRequest,
   InvalidUrl,
@@ -132,16 +131,8 @@ export const layer: Layer.Layer<WebSocketClient> = Layer.suspend(() => layerWith
  * @category layers
  * @since 0.1.0
  */
-export const layerWith = (options: Options): Layer.Layer<WebSocketClient> =>
-  Layer.succeed(WebSocketClient, {
-    connect: (input, connectOptions = {}) => {
-      const url = String(input)
-      // Between an open socket and the connection that owns it, nothing may interrupt.
-      return Effect.uninterruptibleMask((restore) => establish(url, connectOptions, options, restore)).pipe(
-        Effect.mapError((reason) => new ConnectError({ url, reason }))
-      )
-    }
-  })
+export const layerWith = (clientOptions: Options): Layer.Layer<WebSocketClient> =>
+  Layer.effect(WebSocketClient, makeWith(establish(clientOptions)))
 
 const Dropped = Attachment.make<() => number>("DroppedMessages")
 
@@ -156,54 +147,45 @@ export const droppedMessages = (connection: Connection.Connection): Effect.Effec
 
 type Reason = ConnectError["reason"]
 
-const establish = Effect.fnUntraced(function*(
-  input: string,
-  options: ConnectOptions,
-  { maxUnreadBytes = 16 * 1024 * 1024, unreadOverflow = "close", webSocket }: Options,
-  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-): Effect.fn.Return<Connection.Connection, Reason, Scope.Scope> {
-  const url = parseUrl(input)
-  if (url._tag === "InvalidUrl") return yield* new InvalidUrl({ url: input, detail: url.detail })
-  const subprotocols = options.subprotocols ?? []
-  const refused = refusalOf(url, input, subprotocols, options)
-  if (refused !== undefined) return yield* refused
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const socket = yield* construct(() => new (webSocket ?? globalThis.WebSocket)(input, [...subprotocols]))
-  // It takes the socket over at once: messages may come before the connection is made.
-  const transport = new WebSocketTransport(socket, { maxUnreadBytes, unreadOverflow }, runFork)
-  yield* restore(Effect.timeoutOrElse(opened(socket), {
-    duration: options.connectTimeout ?? "10 seconds",
-    orElse: () => Effect.fail(new ConnectTimeout({}))
-  })).pipe(Effect.onError(() => Effect.sync(() => transport.destroy())))
-  // The platform refuses what was not offered, but some take none.
-  if (subprotocols.length > 0 && !subprotocols.includes(socket.protocol)) {
-    transport.destroy()
-    return yield* new BadUpgrade({ section: "4.1", detail: "the server chose none of the subprotocols offered" })
-  }
-  const connection = yield* Connection.make(transport, {
-    ...options,
-    heartbeat: undefined,
-    deflate: undefined,
-    // The platform masks what really goes out.
-    maskKey: () => 0,
-    utf8: trusting,
-    handshake: {
-      subprotocol: socket.protocol || undefined,
-      extensions: parseExtensions(socket.extensions) ?? [],
-      request: { url: url.target, headers: {} },
-      response: { status: 101, headers: {} }
+const establish = ({ maxUnreadBytes = 16 * 1024 * 1024, unreadOverflow = "close", webSocket }: Options) =>
+  Effect.fnUntraced(function*(attempt: Attempt): Effect.fn.Return<Connection.Connection, Reason, Scope.Scope> {
+    const refused = refusalOf(attempt)
+    if (refused !== undefined) return yield* refused
+    const { input, metrics, options, restore, url } = attempt
+    const { subprotocols = [] } = options
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const socket = yield* construct(() => new (webSocket ?? globalThis.WebSocket)(input, [...subprotocols]))
+    // It takes the socket over at once: messages may come before the connection is made.
+    const transport = new WebSocketTransport(socket, { maxUnreadBytes, unreadOverflow }, runFork)
+    yield* restore(Effect.timeoutOrElse(opened(socket), {
+      duration: options.connectTimeout ?? "10 seconds",
+      orElse: () => Effect.fail(new ConnectTimeout({}))
+    })).pipe(Effect.onError(() => Effect.sync(() => transport.destroy())))
+    // The platform refuses what was not offered, but some take none.
+    if (subprotocols.length > 0 && !subprotocols.includes(socket.protocol)) {
+      transport.destroy()
+      return yield* new BadUpgrade({ section: "4.1", detail: "the server chose none of the subprotocols offered" })
     }
+    const connection = yield* Connection.make(transport, {
+      ...options,
+      metrics,
+      heartbeat: undefined,
+      deflate: undefined,
+      // The platform masks what really goes out.
+      maskKey: () => 0,
+      utf8: trusting,
+      handshake: {
+        subprotocol: socket.protocol || undefined,
+        extensions: parseExtensions(socket.extensions) ?? [],
+        request: { url: url.target, headers: {} },
+        response: { status: 101, headers: {} }
+      }
+    })
+    yield* connection.attach(Dropped, () => transport.dropped)
+    return connection
   })
-  yield* connection.attach(Dropped, () => transport.dropped)
-  return connection
-})
 
-const refusalOf = (
-  url: WebSocketUrl,
-  input: string,
-  subprotocols: ReadonlyArray<string>,
-  options: ConnectOptions
-): Reason | undefined => {
+const refusalOf = ({ input, options, url }: Attempt): Reason | undefined => {
   if (url.socketPath !== undefined) {
     return new InvalidUrl({ url: input, detail: "the platform does not connect to Unix sockets" })
   }
@@ -211,7 +193,7 @@ const refusalOf = (
     const isHonoured = options[option] === undefined || (option === "heartbeat" && options.heartbeat === false)
     if (!isHonoured) return new Unsupported({ feature: option })
   }
-  const invalid = checkSubprotocols(subprotocols)
+  const invalid = checkSubprotocols(options.subprotocols ?? [])
   return invalid && new InvalidRequest({ detail: invalid.detail })
 }
 

@@ -34,7 +34,7 @@ export type Address =
 export type Capability = "ControlFrames" | "Fragments" | "Backpressure" | "CloseCodes" | "Headers" | "Abort"
 
 /**
- * All capabilities: those of a transport that says nothing else.
+ * All capabilities: those of a transport that carries our frames as they are.
  *
  * @category constants
  * @since 0.1.0
@@ -67,7 +67,7 @@ export const allCapabilities: ReadonlySet<Capability> = new Set<Capability>([
  *   reading them, `onDrain` tells when it is done, and no further `write` comes before that.
  * - `end` sends what was written, then the end of our data. `destroy` drops everything at once. Both may be repeated.
  * - `onClose` comes exactly once, last, on every path: after both ends, after `destroy`, after a failure.
- * - `capabilities` are all, unless it has that property. Without `"Backpressure"`, data goes on arriving after `pause`; the
+ * - `capabilities` tell what it lets a connection do. Without `"Backpressure"`, data goes on arriving after `pause`; the
  *   transport keeps it, up to a bound, and tells by `onOverrun` that from now on it drops everything.
  *
  * @category models
@@ -76,7 +76,7 @@ export const allCapabilities: ReadonlySet<Capability> = new Set<Capability>([
 export interface Transport {
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
-  readonly capabilities?: ReadonlySet<Capability>
+  readonly capabilities: ReadonlySet<Capability>
   readonly start: (handler: TransportHandler) => void
   readonly pause: () => void
   readonly resume: () => void

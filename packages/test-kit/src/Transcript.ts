@@ -112,6 +112,7 @@ const record = (transport: Transport, clock: Clock.Clock): Recording => {
     transport: {
       peerAddress: transport.peerAddress,
       localAddress: transport.localAddress,
+      capabilities: transport.capabilities,
       start: (handler) =>
         transport.start({
           onData: (chunk) => {

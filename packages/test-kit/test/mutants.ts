@@ -8,6 +8,7 @@ import type { Simulation } from "@effect-ws/test-kit"
 const around = (transport: Transport, changed: Partial<Transport>): Transport => ({
   peerAddress: transport.peerAddress,
   localAddress: transport.localAddress,
+  capabilities: transport.capabilities,
   start: (handler) => transport.start(handler),
   pause: () => transport.pause(),
   resume: () => transport.resume(),

@@ -20,7 +20,7 @@ import type { Message, Prepared } from "../Message.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
 import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
 import type { Overflow } from "../SendQueue.ts"
-import { allCapabilities, type Capability, type Transport } from "../Transport.ts"
+import type { Capability, Transport } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
 import { type Observers, Session, type SessionOptions } from "./session.ts"
 import { sendStream } from "./streamedMessage.ts"
@@ -57,11 +57,16 @@ export class ConnectionImpl implements Connection {
     })
   }
 
+  /** Why the connection ended, unless that was ordinary. */
+  get failure() {
+    return this.session.failure
+  }
+
   get role() {
     return this.session.options.maskKey === undefined ? "server" : "client"
   }
   get capabilities() {
-    return this.session.transport.capabilities ?? allCapabilities
+    return this.session.transport.capabilities
   }
   get subprotocol() {
     return Option.fromUndefinedOr(this.session.options.handshake.subprotocol)
