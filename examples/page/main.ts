@@ -43,8 +43,9 @@ const announceUrl = Layer.effectDiscard(Effect.gen(function*() {
   if (address._tag === "Tcp") yield* Console.log(`The page is at http://${address.host}:${address.port}`)
 }))
 
-Layer.launch(Layer.mergeAll(announceUrl, Echo)).pipe(
-  Effect.provide(NodeWebSocketServer.layerFromHttpServer(httpServer)),
-  Effect.provide(NodeServices.layer),
+Layer.mergeAll(announceUrl, Echo).pipe(
+  Layer.provide(NodeWebSocketServer.layerFromHttpServer(httpServer)),
+  Layer.provide(NodeServices.layer),
+  Layer.launch,
   NodeRuntime.runMain
 )

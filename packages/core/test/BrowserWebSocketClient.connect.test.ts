@@ -1,6 +1,7 @@
+import { ConnectionMetrics } from "@effect-ws/core"
 import type * as WebSocketClient from "@effect-ws/core/WebSocketClient"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Logger, Metric, Option, References, Scope, Stream, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import { connect, FakeWebSocket, makeClient, url } from "./fakeWebSocket.ts"
 import { reasonOf, settle, start } from "./fixture.ts"
@@ -176,5 +177,73 @@ describe("what the platform cannot do", () => {
       yield* start(connection.close())
       socket.closed(1000)
       assert.deepStrictEqual(yield* Fiber.join(controls), [])
+    }))
+})
+
+describe("what can be observed of the platform's WebSocket", () => {
+  it.effect("spans are made, though the trace cannot be passed on", () =>
+    Effect.gen(function*() {
+      const spans: Array<Tracer.NativeSpan> = []
+      const tracer = Tracer.make({
+        span: (options) => {
+          const span = new Tracer.NativeSpan(options)
+          spans.push(span)
+          return span
+        }
+      })
+      const { connection, socket } = yield* connect().pipe(Effect.provideService(Tracer.Tracer, tracer))
+      socket.closed(1000)
+      yield* connection.closed
+      yield* settle
+      assert.deepStrictEqual(
+        spans.map(({ name, status }) => [name, status._tag]),
+        [["websocket.connect", "Ended"], ["websocket.connection", "Ended"]]
+      )
+    }))
+
+  it.effect("metrics count messages, the outcomes of handshakes and the ends", () =>
+    Effect.gen(function*() {
+      const client = makeClient()
+      const opening = yield* start(client.connect(url))
+      client.sockets[0]!.open()
+      const connection = yield* Fiber.join(opening)
+      const failing = yield* start(Effect.exit(client.connect(url)))
+      client.sockets[1]!.fail()
+      yield* Fiber.join(failing)
+      yield* connection.sendAll(["a", "b"])
+      client.sockets[0]!.receive("c")
+      yield* connection.receive
+      client.sockets[0]!.closed(4000)
+      yield* connection.closed
+      const counted = (yield* Metric.snapshot).flatMap(({ attributes, id, state }) =>
+        "count" in state && state.count !== 0 ? [[id, Object.values(attributes ?? {}).join(" "), state.count]] : []
+      )
+      assert.sameDeepMembers(counted.filter(([id]) => id !== "websocket_bytes_total"), [
+        ["websocket_handshakes_total", "client accepted", 1],
+        ["websocket_handshakes_total", "client Undisclosed", 1],
+        ["websocket_messages_total", "client sent", 2],
+        ["websocket_messages_total", "client received", 1],
+        ["websocket_closes_total", "client 4xxx", 1]
+      ])
+    }).pipe(Effect.provide(ConnectionMetrics.layer), Effect.provideService(Metric.MetricRegistry, new Map())))
+
+  it.effect("the debug log shows frames, and changes nothing about what can be done", () =>
+    Effect.gen(function*() {
+      const lines: Array<unknown> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+      const { connection, socket } = yield* connect({ debug: true }).pipe(
+        Effect.provide(Logger.layer([logger])),
+        Effect.provideService(References.MinimumLogLevel, "Debug")
+      )
+      assert.strictEqual(connection.capabilities.size, 0)
+      yield* connection.send("out")
+      yield* settle
+      socket.receive("in")
+      yield* settle
+      assert.deepStrictEqual(lines, [
+        "WebSocket connection opened",
+        "WebSocket frame sent",
+        "WebSocket frame received"
+      ])
     }))
 })
