@@ -41,6 +41,11 @@ const none: ReadonlySet<Capability> = new Set()
 
 type CloseEvent = Pick<globalThis.CloseEvent, "code" | "reason" | "wasClean">
 
+// The socket lives, has ended, or is nobody's any more: its end was told, or not waited for.
+type Life = { readonly _tag: "Live" } | { readonly _tag: "Ended"; readonly event: CloseEvent } | {
+  readonly _tag: "Left"
+}
+
 interface TransportOptions {
   readonly maxUnreadBytes: number
   readonly unreadOverflow: NonNullable<Options["unreadOverflow"]>
@@ -75,11 +80,9 @@ export class WebSocketTransport implements Transport {
   private unreadBytes = 0
   private isBusy = false
   private polling: Fiber.Fiber<void> | undefined
-  private hasSentClose = false
-  private closeEvent: CloseEvent | undefined
+  private life: Life = { _tag: "Live" }
   // What the socket told before its end.
   private cause: unknown
-  private isOver = false
 
   /** Takes over a socket before anything has come of it. */
   constructor(
@@ -97,7 +100,8 @@ export class WebSocketTransport implements Transport {
       this.cause = causeOf(event)
     })
     socket.addEventListener("close", (event) => {
-      this.closeEvent = event
+      if (this.life._tag !== "Live") return
+      this.life = { _tag: "Ended", event }
       this.flow()
     })
   }
@@ -137,20 +141,19 @@ export class WebSocketTransport implements Transport {
   end(): void {}
 
   destroy(): void {
-    if (this.isOver) return
-    this.release()
+    if (this.life._tag === "Left") return
+    this.leave()
     // Without a code, it would look like an ordinary end.
     this.socket.close(closeCodeFor(1006))
     queueMicrotask(() => this.handler?.onClose(undefined))
   }
 
   private close({ code, reason }: CloseFrame.CloseFrame): void {
-    this.hasSentClose = true
     if (code !== undefined) this.socket.close(closeCodeFor(code), reason)
   }
 
   private receive(message: Message): void {
-    if (this.isOver || this.isOverrun) return
+    if (this.life._tag !== "Live" || this.isOverrun) return
     // A page in the background gets messages more often than its timers fire.
     this.look()
     const { unreadOverflow } = this.options
@@ -191,8 +194,8 @@ export class WebSocketTransport implements Transport {
   private flow(): void {
     const { handler } = this
     if (handler === undefined) return
-    while (this.unread.length > 0 && (!this.isPaused || this.closeEvent !== undefined)) this.deliver(handler)
-    if (this.closeEvent !== undefined && !this.isOver) this.finish(handler, this.closeEvent)
+    while (this.unread.length > 0 && (!this.isPaused || this.life._tag === "Ended")) this.deliver(handler)
+    if (this.life._tag === "Ended") this.finish(handler, this.life.event)
   }
 
   private deliver(handler: TransportHandler): void {
@@ -206,11 +209,11 @@ export class WebSocketTransport implements Transport {
   }
 
   private finish(handler: TransportHandler, { code, reason, wasClean }: CloseEvent): void {
-    this.release()
+    this.leave()
     // Without a code, the event has 1005; with 1006, there was no Close.
     if (!wasClean || code === 1006) return handler.onClose(this.cause ?? undisclosed)
     // Our Close has arrived, and so has all before it.
-    if (this.isBusy && this.hasSentClose) handler.onDrain()
+    if (this.isBusy && this.written.state._tag !== "Open") handler.onDrain()
     const payload = CloseFrame.encode({ code: code === 1005 ? undefined : code, reason }, trusting)
     handler.onData(encode({ fin: true, rsv: 0, opcode: Opcode.close, payload }, undefined))
     handler.onEnd()
@@ -233,8 +236,8 @@ export class WebSocketTransport implements Transport {
     this.handler?.onDrain()
   }
 
-  private release(): void {
-    this.isOver = true
+  private leave(): void {
+    this.life = { _tag: "Left" }
     MutableList.clear(this.unread)
     this.polling?.interruptUnsafe()
   }
