@@ -153,10 +153,17 @@ const establish = ({ maxUnreadBytes = 16 * 1024 * 1024, unreadOverflow = "close"
     if (refused !== undefined) return yield* refused
     const { input, metrics, options, restore, url } = attempt
     const { subprotocols = [] } = options
-    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const settings = yield* Connection.settings({
+      ...options,
+      metrics,
+      heartbeat: undefined,
+      // The platform masks what really goes out.
+      maskKey: () => 0,
+      utf8: trusting
+    })
     const socket = yield* construct(() => new (webSocket ?? globalThis.WebSocket)(input, [...subprotocols]))
     // It takes the socket over at once: messages may come before the connection is made.
-    const transport = new WebSocketTransport(socket, { maxUnreadBytes, unreadOverflow }, runFork)
+    const transport = new WebSocketTransport(socket, { maxUnreadBytes, unreadOverflow }, settings.runFork)
     yield* restore(Effect.timeoutOrElse(opened(socket), {
       duration: options.connectTimeout ?? "10 seconds",
       orElse: () => Effect.fail(new ConnectTimeout({}))
@@ -166,14 +173,7 @@ const establish = ({ maxUnreadBytes = 16 * 1024 * 1024, unreadOverflow = "close"
       transport.destroy()
       return yield* new BadUpgrade({ section: "4.1", detail: "the server chose none of the subprotocols offered" })
     }
-    const connection = yield* Connection.make(transport, {
-      ...options,
-      metrics,
-      heartbeat: undefined,
-      deflate: undefined,
-      // The platform masks what really goes out.
-      maskKey: () => 0,
-      utf8: trusting,
+    const connection = yield* Connection.make(transport, settings, {
       handshake: {
         subprotocol: socket.protocol || undefined,
         extensions: parseExtensions(socket.extensions) ?? [],
