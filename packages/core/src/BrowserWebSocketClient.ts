@@ -81,7 +81,7 @@ export interface Options {
  * Queues, overflow policies, `drained`, `closed`, the close timeout and the ends of scopes are the same as over sockets.
  * What the platform cannot do is missing in `Connection.capabilities`, and fails with `Unsupported`:
  *
- * - The options `headers`, `heartbeat` (but for `false`) and `deflate` of `connect`. The platform decides on compression.
+ * - The options `headers`, `heartbeat` and `deflate` of `connect`, but for `false`. The platform decides on compression.
  *   It answers the server's pings by itself, and whether the server is alive nobody here knows.
  * - `ping`, `sendPing`, `sendPong` and `sendStream`.
  *
@@ -185,14 +185,15 @@ const establish = ({ maxUnreadBytes = 16 * 1024 * 1024, unreadOverflow = "close"
     return connection
   })
 
+// `false` asks for nothing.
+const dishonoured = ["headers", "heartbeat", "deflate"] as const
+
 const refusalOf = ({ input, options, url }: Attempt): Reason | undefined => {
   if (url.socketPath !== undefined) {
     return new InvalidUrl({ url: input, detail: "the platform does not connect to Unix sockets" })
   }
-  for (const option of ["headers", "heartbeat", "deflate"] as const) {
-    const isHonoured = options[option] === undefined || (option === "heartbeat" && options.heartbeat === false)
-    if (!isHonoured) return new Unsupported({ feature: option })
-  }
+  const feature = dishonoured.find((option) => options[option] !== undefined && options[option] !== false)
+  if (feature !== undefined) return new Unsupported({ feature })
   const invalid = checkSubprotocols(options.subprotocols ?? [])
   return invalid && new InvalidRequest({ detail: invalid.detail })
 }
