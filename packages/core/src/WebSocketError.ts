@@ -84,6 +84,18 @@ export class HeartbeatTimeout extends Schema.TaggedError<HeartbeatTimeout>(`${ta
 export class SlowConsumer extends Schema.TaggedError<SlowConsumer>(`${tag}/SlowConsumer`)("SlowConsumer", {}) {}
 
 /**
+ * Messages came faster than they were taken, over a transport that cannot be paused, such as that of a browser: more than
+ * it keeps. The peer was told 1008.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReceiveOverflow extends Schema.TaggedError<ReceiveOverflow>(`${tag}/ReceiveOverflow`)(
+  "ReceiveOverflow",
+  {}
+) {}
+
+/**
  * A connection ended in a way that is not ordinary. `closeEvent` tells how it ended, `reason` why.
  *
  * @category errors
@@ -97,7 +109,8 @@ export class ConnectionError extends Schema.TaggedError<ConnectionError>(`${tag}
     InvalidPayload,
     LimitExceeded,
     HeartbeatTimeout,
-    SlowConsumer
+    SlowConsumer,
+    ReceiveOverflow
   ]),
   closeEvent: CloseEvent
 }) {
@@ -142,13 +155,24 @@ export class ControlPayloadTooLong extends Schema.TaggedError<ControlPayloadTooL
 ) {}
 
 /**
+ * The platform has no way to do what was asked for. `feature` names the capability of the transport that is missing (see
+ * `Connection.capabilities`), or the option of `connect` that cannot be honoured.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unsupported extends Schema.TaggedError<Unsupported>(`${tag}/Unsupported`)("Unsupported", {
+  feature: Schema.String
+}) {}
+
+/**
  * Nothing was sent, or what was asked for did not happen before the connection ended.
  *
  * @category errors
  * @since 0.1.0
  */
 export class SendError extends Schema.TaggedError<SendError>(`${tag}/SendError`)("SendError", {
-  reason: Schema.Union([ConnectionNotOpen, QueueFull, ControlPayloadTooLong])
+  reason: Schema.Union([ConnectionNotOpen, QueueFull, ControlPayloadTooLong, Unsupported])
 }) {
   override get message() {
     return this.reason._tag
@@ -375,6 +399,21 @@ export class UpgradeRejected extends Schema.TaggedError<UpgradeRejected>(`${tag}
 export class BadUpgrade extends Schema.TaggedError<BadUpgrade>(`${tag}/BadUpgrade`)("BadUpgrade", violation) {}
 
 /**
+ * The connection was not established, and the platform keeps the reason from programs: the host may not exist, nobody may
+ * listen, the certificate may be bad, the server may have answered with another status or broken a rule.
+ *
+ * **Details**
+ *
+ * In a browser, `cause` says no more than this. Other platforms that have a `WebSocket` may put something into it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Undisclosed extends Schema.TaggedError<Undisclosed>(`${tag}/Undisclosed`)("Undisclosed", {
+  cause: Schema.Defect()
+}) {}
+
+/**
  * A connection was not established.
  *
  * @category errors
@@ -391,7 +430,9 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
     ConnectTimeout,
     NetworkFailure,
     UpgradeRejected,
-    BadUpgrade
+    BadUpgrade,
+    Unsupported,
+    Undisclosed
   ])
 }) {
   override get message() {
@@ -399,6 +440,8 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
       ? `: ${this.reason.detail}`
       : "status" in this.reason
       ? `: HTTP ${this.reason.status}`
+      : "feature" in this.reason
+      ? `: ${this.reason.feature}`
       : ""
     return `${this.reason._tag} (${this.url})${detail}`
   }

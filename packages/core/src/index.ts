@@ -12,6 +12,11 @@ export * as Attachment from "./Attachment.ts"
 /**
  * @since 0.1.0
  */
+export * as BrowserWebSocketClient from "./BrowserWebSocketClient.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as CloseEvent from "./CloseEvent.ts"
 
 /**

@@ -17,6 +17,13 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^64\.0 MiB arrived$/
   ],
   "binary.ts": [/^3 bytes, SHA-256 039058c6/, /^33554432 bytes, SHA-256 23e725ca/],
+  "browser-client.ts": [
+    /^echo: hello$/,
+    /^can it ping\? no: Unsupported$/,
+    /^Unsupported \(ws:.*\): headers$/,
+    /^a path that is not served: Undisclosed$/,
+    /^too slow: ReceiveOverflow \(close code 4008\): slow reader$/
+  ],
   "errors.ts": [
     /\/done: an ordinary end$/,
     /\/full: closed with 1013 come back later$/,
