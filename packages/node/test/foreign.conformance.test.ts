@@ -1,11 +1,13 @@
-import { WebSocketServer } from "@effect-ws/core"
+import { type Transport, WebSocketServer } from "@effect-ws/core"
 import { NodeTransport, NodeWebSocketServer } from "@effect-ws/node"
-import { Conformance } from "@effect-ws/test-kit"
+import { Conformance, HandshakeConformance } from "@effect-ws/test-kit"
+import type { HandshakeLimits } from "@effect-ws/test-kit/HandshakeRule"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Stream } from "effect"
+import { Effect, Layer, type Scope, Stream } from "effect"
 import * as Http from "node:http"
-import type { AddressInfo } from "node:net"
+import * as Net from "node:net"
 import * as Ws from "ws"
+import { echo, start, unhandledErrors } from "./fixture.ts"
 
 /** Any server that echoes, by its URL. */
 const endpointAt = (url: string): Conformance.Endpoint => ({
@@ -43,24 +45,78 @@ describe("conformance over real sockets", () => {
       assert.isAtLeast(results.filter(({ _tag }) => _tag === "Passed").length, 200)
     }).pipe(Effect.provide(Layer.provideMerge(Echo, NodeWebSocketServer.layer({ port: 0 })))), 60_000)
 
+  it.live(
+    "our server on Node keeps every rule of the opening handshake, and nobody leaves an error behind",
+    () =>
+      Effect.gen(function*() {
+        const errors = yield* unhandledErrors
+        const { port, url } = yield* start(echo)
+        const endpoint = handshakesAt(url, ({ handshakeMillis }) =>
+          handshakeMillis === undefined
+            ? Effect.succeed(port)
+            : Effect.map(start(echo, { handshakeTimeout: handshakeMillis }), ({ port }) => port))
+        const results = yield* HandshakeConformance.run({ ...endpoint, hasLimits: true })
+        assert.deepStrictEqual(failures(results), [])
+        assert.isTrue(results.every(({ _tag }) => _tag === "Passed"))
+        assert.isAtLeast(results.length, 300)
+        assert.deepStrictEqual(errors, [])
+      }),
+    60_000
+  )
+
   it.live("a foreign server is held against the rules too (ws)", () =>
     Effect.gen(function*() {
-      const server = yield* Effect.acquireRelease(
-        Effect.callback<Ws.WebSocketServer>((resume) => {
-          const server = new Ws.WebSocketServer({ port: 0, host: "127.0.0.1" })
-          server.on("listening", () => resume(Effect.succeed(server)))
-        }),
-        (server) => Effect.sync(() => server.close())
-      )
-      server.on("connection", (socket) => {
-        socket.on("error", () => {})
-        socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }))
-      })
+      const port = yield* startWs
       const results = yield* Conformance.run(
-        endpointAt(`http://127.0.0.1:${(server.address() as AddressInfo).port}`),
+        endpointAt(`http://127.0.0.1:${port}`),
         { closing: Conformance.rules["closing"]!, fragmentation: Conformance.rules["fragmentation"]! }
       )
       assert.deepStrictEqual(failures(results), [])
       assert.isAtLeast(results.filter(({ _tag }) => _tag === "Passed").length, 60)
+      const { leaving, opening } = HandshakeConformance.rules
+      const handshakes = yield* HandshakeConformance.run(
+        handshakesAt(`ws://127.0.0.1:${port}`, () => Effect.succeed(port)),
+        { leaving: leaving!, opening: opening! }
+      )
+      // What `ws` is lenient about. Origins it leaves to its user.
+      assert.deepStrictEqual(failures(handshakes), [
+        "accepted: websocket among what the client can speak: the status is 400, not 101",
+        "refused: HTTP/1.0: the status is 101, not 426 or 400 or 505",
+        "refused: no Host: the status is 101, not 400",
+        "refused: two Hosts: the status is 101, not 400",
+        "refused: a Host that is none: the status is 101, not 400",
+        "refused: extensions that are malformed: the status is 101, not 400"
+      ])
     }), 60_000)
 })
+
+/** Any server that echoes, before the handshake. */
+const handshakesAt = (
+  url: string,
+  portFor: (limits: Partial<HandshakeLimits>) => Effect.Effect<number, unknown, Scope.Scope>
+) =>
+  HandshakeConformance.overTransport({
+    url,
+    hasLimits: false,
+    open: (limits) =>
+      Effect.flatMap(portFor(limits), (port) =>
+        Effect.callback<Transport.Transport>((resume) => {
+          const socket = Net.connect({ port, host: "127.0.0.1", allowHalfOpen: true }, () =>
+            resume(Effect.succeed(NodeTransport.fromSocket(socket))))
+        }))
+  })
+
+const startWs = Effect.map(
+  Effect.acquireRelease(
+    Effect.callback<Ws.WebSocketServer>((resume) => {
+      const server = new Ws.WebSocketServer({ port: 0, host: "127.0.0.1" })
+      server.on("listening", () => resume(Effect.succeed(server)))
+      server.on("connection", (socket) => {
+        socket.on("error", () => {})
+        socket.on("message", (data, isBinary) => socket.send(data, { binary: isBinary }))
+      })
+    }),
+    (server) => Effect.sync(() => server.close())
+  ),
+  (server) => (server.address() as Net.AddressInfo).port
+)

@@ -7,8 +7,8 @@ import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import type { Transport } from "@effect-ws/core/Transport"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import * as TestClock from "effect/testing/TestClock"
 import type { Limits, Rule } from "./ConformanceRule.ts"
+import type { HandshakeRule } from "./HandshakeRule.ts"
 import { closing } from "./internal/conformance/closing.ts"
 import { control } from "./internal/conformance/control.ts"
 import { fragmentation } from "./internal/conformance/fragmentation.ts"
@@ -16,7 +16,7 @@ import { framing } from "./internal/conformance/framing.ts"
 import { limited } from "./internal/conformance/limits.ts"
 import { textual } from "./internal/conformance/text.ts"
 import { concat } from "./internal/frameScanner.ts"
-import { isTestClock } from "./internal/release.ts"
+import { patience } from "./internal/realTime.ts"
 import * as Transcript from "./Transcript.ts"
 import * as WebSocketProbe from "./WebSocketProbe.ts"
 import * as Wire from "./Wire.ts"
@@ -67,7 +67,7 @@ export interface Endpoint<E = never, R = never> {
 export type Result =
   & {
     readonly topic: string
-    readonly rule: Rule
+    readonly rule: Rule | HandshakeRule
   }
   & (
     | { readonly _tag: "Passed" }
@@ -176,22 +176,18 @@ const check = <E, R>(rule: Rule, endpoint: Endpoint<E, R>): Effect.Effect<string
     // One more message, to see that the connection is alive.
     if (expected.isAlive) yield* probe.sendText("")
     const seen = new Observation()
-    const isTestTime = yield* isTestClock
-    const waiting = isTestTime ? TestClock.withLive(Effect.sleep(patience)) : Effect.sleep(patience)
     const isComplete = yield* probe.frame.pipe(
       Effect.tap((frame) => Effect.sync(() => seen.add(frame))),
       Effect.repeat({ until: () => seen.meets(expected) }),
       Effect.as(true),
       Effect.catch(() => Effect.succeed(true)),
-      Effect.raceFirst(Effect.as(waiting, false)),
+      Effect.raceFirst(Effect.as(patience, false)),
       Effect.when(Effect.sync(() => !seen.meets(expected)))
     )
     const fault = seen.faultOf(expected) ??
       (isComplete._tag === "Some" && !isComplete.value ? "nothing more came" : undefined)
     return fault && `${fault}\n${Transcript.format(yield* probe.transcript)}`
   }))
-
-const patience = "3 seconds"
 
 // What has to be seen from outside.
 interface Expectation {

@@ -51,11 +51,24 @@ export class TestNetwork extends Context.Service<TestNetwork, {
   readonly links: Effect.Effect<ReadonlyArray<TestLink>>
   readonly linkOf: (connection: Connection) => Effect.Effect<TestLink>
   readonly set: (behaviour: Partial<Behaviour>, direction?: Direction) => Effect.Effect<void>
-  readonly dial: WebSocketClient.Platform["open"]
+  readonly dial: (request: Request) => Effect.Effect<WebSocketClient.Opened, ConnectError["reason"]>
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly randomFill: (bytes: Uint8Array) => void
   readonly releasing: (connections: Iterable<Connection>) => Effect.Effect<void>
 }>()("@effect-ws/test-kit/TestNetwork/TestNetwork") {}
+
+/**
+ * A request on its way to a server: what a client sends or, to show a server what it should refuse, anything. `rawHeaders`
+ * are its lines, names and values in turns; by default, those of `headers`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Request extends WebSocketClient.OpeningRequest {
+  readonly method?: string | undefined
+  readonly httpVersion?: string | undefined
+  readonly rawHeaders?: ReadonlyArray<string> | undefined
+}
 
 /**
  * Who answers the requests to an address. Without a `host`, those to every host that nobody else listens at.
@@ -274,7 +287,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
 
   const wrap = (transport: Transport, role: "client" | "server") => options.wrap?.(transport, role) ?? transport
 
-  const dial: WebSocketClient.Platform["open"] = ({ headers, url }) =>
+  const dial: TestNetwork["Service"]["dial"] = ({ headers, httpVersion, method, rawHeaders, url }) =>
     Effect.callback<WebSocketClient.Opened, ConnectError["reason"]>((resume) => {
       const invalid = Handshake.invalidHeader(headers)
       if (invalid !== undefined) {
@@ -300,11 +313,11 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
           return answer(Effect.fail(reason))
         }
         listener.upgrade({
-          method: "GET",
-          httpVersion: "1.1",
+          method: method ?? "GET",
+          httpVersion: httpVersion ?? "1.1",
           url: url.target,
           headers,
-          rawHeaders: Object.entries(headers).flat(),
+          rawHeaders: rawHeaders ?? Object.entries(headers).flat(),
           peerAddress: server.peerAddress,
           localAddress: server.localAddress,
           // A `wss:` URL leads to the server like any other, and nothing is encrypted.

@@ -19,7 +19,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { FrameCollector } from "./internal/frameScanner.ts"
-import { isTestClock } from "./internal/release.ts"
+import { isTestClock, patience } from "./internal/realTime.ts"
 import { sha1 } from "./internal/sha1.ts"
 import { TestNetwork } from "./TestNetwork.ts"
 import * as Transcript from "./Transcript.ts"
@@ -109,9 +109,6 @@ export interface WebSocketProbe {
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
-// How long to wait, in real time, before something that does not come is told with its transcript.
-const patience = "3 seconds"
-
 /**
  * Plays one side of a connection over any transport whose handshake is done: in memory, or a real socket.
  *
@@ -179,12 +176,10 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
       })
     })
 
-    const isTestTime = yield* isTestClock
-    const waiting = isTestTime ? TestClock.withLive(Effect.sleep(patience)) : Effect.sleep(patience)
     const next = (expected: string): Effect.Effect<Transcript.Frame, ProbeError> =>
       Queue.take(frames).pipe(
         Effect.catch(() => failed(expected, "the other side has ended")),
-        Effect.raceFirst(Effect.andThen(waiting, failed(expected, "nothing came")))
+        Effect.raceFirst(Effect.andThen(patience, failed(expected, "nothing came")))
       )
 
     const nextBut = Effect.fnUntraced(function*(passedOver: ReadonlyArray<number>, expected: string) {
@@ -284,7 +279,7 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
       }),
       expectNoMessage: Effect.fnUntraced(function*(duration) {
         const expected = "no message"
-        yield* isTestTime ? TestClock.adjust(duration) : Effect.sleep(duration)
+        yield* (yield* isTestClock) ? TestClock.adjust(duration) : Effect.sleep(duration)
         for (let found = yield* Queue.poll(frames); found._tag === "Some"; found = yield* Queue.poll(frames)) {
           if (isHeartbeat(found.value)) continue
           return yield* failed(expected, `got ${Transcript.formatFrame(found.value)}`)
@@ -294,7 +289,7 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
         const expected = "the end"
         const end = Queue.take(frames).pipe(
           Effect.repeat({ while: isHeartbeat }),
-          Effect.raceFirst(Effect.andThen(waiting, failed(expected, "nothing came"))),
+          Effect.raceFirst(Effect.andThen(patience, failed(expected, "nothing came"))),
           Effect.exit
         )
         const exit = yield* end

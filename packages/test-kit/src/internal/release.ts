@@ -6,14 +6,9 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as FiberHandle from "effect/FiberHandle"
-import { hasProperty } from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-
-/** Tells whether time is that of a test. */
-export const isTestClock: Effect.Effect<boolean> = Clock.clockWith((clock) =>
-  Effect.succeed(hasProperty(clock, "adjust"))
-)
+import { isTestClock } from "./realTime.ts"
 
 /**
  * Lets the time pass once it has stood still for 50 milliseconds of real time while `isPending` holds.

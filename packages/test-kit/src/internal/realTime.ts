@@ -1,0 +1,20 @@
+/**
+ * Real time, where the clock may be that of a test.
+ *
+ * @since 0.1.0
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { hasProperty } from "effect/Predicate"
+import * as TestClock from "effect/testing/TestClock"
+
+/** Tells whether time is that of a test. */
+export const isTestClock: Effect.Effect<boolean> = Clock.clockWith((clock) =>
+  Effect.succeed(hasProperty(clock, "adjust"))
+)
+
+/** Waits, in real time, until what has not come by now is taken not to come. */
+export const patience: Effect.Effect<void> = Effect.flatMap(isTestClock, (isTestTime) => {
+  const waiting = Effect.sleep("3 seconds")
+  return isTestTime ? TestClock.withLive(waiting) : waiting
+})
