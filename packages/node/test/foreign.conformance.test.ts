@@ -1,19 +1,20 @@
-import { type Transport, WebSocketServer } from "@effect-ws/core"
-import { NodeTransport, NodeWebSocketServer } from "@effect-ws/node"
+import type { Transport } from "@effect-ws/core"
+import { NodeTransport } from "@effect-ws/node"
 import { Conformance, HandshakeConformance } from "@effect-ws/test-kit"
 import type { HandshakeLimits } from "@effect-ws/test-kit/HandshakeRule"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, type Scope, Stream } from "effect"
+import { Effect, type Scope } from "effect"
 import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Ws from "ws"
 import { echo, start, unhandledErrors } from "./fixture.ts"
+import { frame, sampleKey, upgradeRaw } from "./rawPeer.ts"
 
 /** Any server that echoes, by its URL. */
 const endpointAt = (url: string): Conformance.Endpoint => ({
   role: "server",
   hasLimits: false,
-  open: () =>
+  open: (_limits, deflate) =>
     Effect.callback((resume) => {
       const request = Http.request(url, {
         agent: false,
@@ -21,7 +22,8 @@ const endpointAt = (url: string): Conformance.Endpoint => ({
           upgrade: "websocket",
           connection: "Upgrade",
           "sec-websocket-version": "13",
-          "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ=="
+          "sec-websocket-key": sampleKey,
+          ...(deflate ? { "sec-websocket-extensions": "permessage-deflate" } : {})
         }
       })
       request.on("upgrade", (_response, socket, head) => resume(Effect.succeed(NodeTransport.fromSocket(socket, head))))
@@ -32,18 +34,28 @@ const endpointAt = (url: string): Conformance.Endpoint => ({
 const failures = (results: ReadonlyArray<Conformance.Result>) =>
   results.flatMap((result) => result._tag === "Failed" ? [`${result.rule.title}: ${result.detail.split("\n")[0]}`] : [])
 
-const Echo = WebSocketServer.serve((connection) =>
-  Stream.runForEach(connection.messages, (message) => connection.send(message))
-)
-
 describe("conformance over real sockets", () => {
-  it.live("our server on Node keeps every rule", () =>
-    Effect.gen(function*() {
-      const { url } = yield* WebSocketServer.WebSocketServer
-      const results = yield* Conformance.run(endpointAt(url.replace("ws:", "http:")))
-      assert.deepStrictEqual(failures(results), [])
-      assert.isAtLeast(results.filter(({ _tag }) => _tag === "Passed").length, 200)
-    }).pipe(Effect.provide(Layer.provideMerge(Echo, NodeWebSocketServer.layer({ port: 0 })))), 60_000)
+  it.live(
+    "our server on Node keeps every rule and withstands every attack, and nobody else is harmed",
+    () =>
+      Effect.gen(function*() {
+        const errors = yield* unhandledErrors
+        const { port, url } = yield* start(echo, { deflate: true })
+        const other = yield* upgradeRaw(port)
+        const endpoint = endpointAt(url.replace("ws:", "http:"))
+        const results = yield* Conformance.run(endpoint)
+        assert.deepStrictEqual(failures(results), [])
+        assert.isAtLeast(results.filter(({ _tag }) => _tag === "Passed").length, 200)
+        // The limits that these suppose are the defaults.
+        const attacked = yield* Conformance.run({ ...endpoint, hasLimits: true, hasDeflate: true }, Conformance.attacks)
+        assert.deepStrictEqual(failures(attacked), [])
+        assert.isTrue(attacked.every(({ _tag }) => _tag === "Passed"))
+        yield* other.send(frame("text", "still there?"))
+        assert.strictEqual((yield* other.frame).payload.toString(), "still there?")
+        assert.deepStrictEqual(errors, [])
+      }),
+    60_000
+  )
 
   it.live(
     "our server on Node keeps every rule of the opening handshake, and nobody leaves an error behind",

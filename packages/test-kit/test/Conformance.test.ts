@@ -1,5 +1,6 @@
-import { Connection, type Transport } from "@effect-ws/core"
+import { Compression, Connection, type Transport } from "@effect-ws/core"
 import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
+import { NodeCompression } from "@effect-ws/node"
 import { Conformance, TestLink } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
@@ -11,6 +12,8 @@ const handshake: Connection.HandshakeResult = {
   response: { status: 101, headers: {} }
 }
 
+const settings = Compression.settle(NodeCompression.compression, true)!
+
 /** A connection that sends everything back, over a link. */
 const echo = (
   role: Role,
@@ -19,7 +22,8 @@ const echo = (
 ): Conformance.Endpoint => ({
   role,
   hasLimits: true,
-  open: Effect.fnUntraced(function*(limits) {
+  hasDeflate: true,
+  open: Effect.fnUntraced(function*(limits, deflate) {
     const link = yield* TestLink.make()
     yield* link.set(behaviour, role === "server" ? "toClient" : "toServer")
     const [own, other]: ReadonlyArray<Transport.Transport> = role === "server"
@@ -28,6 +32,7 @@ const echo = (
     const connection = yield* Connection.make(own!, {
       maskKey: role === "client" ? () => 0x1234_5678 : undefined,
       handshake,
+      deflate: deflate ? { settings, agreed: settings.wanted } : undefined,
       ...limits,
       ...options
     })
@@ -48,6 +53,29 @@ describe("conformance", () => {
       assert.deepStrictEqual(titlesOf(results, "Failed"), [], Conformance.report(results))
       assert.isAtLeast(titlesOf(results, "Passed").length, 240)
       assert.isAtMost(titlesOf(results, "Skipped").length, 30)
+    }), 60_000)
+
+  it.effect.each(["server", "client"] as const)(
+    "a connection withstands every attack (%s)",
+    (role) =>
+      Effect.gen(function*() {
+        const results = yield* Conformance.run(echo(role), Conformance.attacks)
+        assert.deepStrictEqual(titlesOf(results, "Failed"), [], Conformance.report(results))
+        assert.isTrue(results.every(({ _tag }) => _tag === "Passed"))
+      }),
+    60_000
+  )
+
+  it.effect("finds an endpoint out that takes everything from a peer that does not read", () =>
+    Effect.gen(function*() {
+      const results = yield* Conformance.run(
+        echo("server", { maxQueuedBytes: Infinity, maxQueuedMessages: Infinity }),
+        {
+          hostile: Conformance.attacks["hostile"]!.filter(({ title }) => title.startsWith("a peer that does not read"))
+        }
+      )
+      assert.lengthOf(titlesOf(results, "Failed"), 1)
+      assert.include(Conformance.report(results), "50331648 bytes are taken from a peer that does not read")
     }), 60_000)
 
   it.effect("an endpoint without limits is not asked about them", () =>

@@ -13,8 +13,12 @@ export const isTestClock: Effect.Effect<boolean> = Clock.clockWith((clock) =>
   Effect.succeed(hasProperty(clock, "adjust"))
 )
 
-/** Waits, in real time, until what has not come by now is taken not to come. */
-export const patience: Effect.Effect<void> = Effect.flatMap(isTestClock, (isTestTime) => {
-  const waiting = Effect.sleep("3 seconds")
-  return isTestTime ? TestClock.withLive(waiting) : waiting
-})
+/** Waits in real time. */
+export const sleep = (millis: number): Effect.Effect<void> =>
+  Effect.flatMap(
+    isTestClock,
+    (isTestTime) => isTestTime ? TestClock.withLive(Effect.sleep(millis)) : Effect.sleep(millis)
+  )
+
+/** Waits until what has not come by now is taken not to come. */
+export const patience: Effect.Effect<void> = sleep(3000)
