@@ -206,6 +206,9 @@ export interface Connection {
  * | `overflow` | `"suspend"` | what happens to a message that finds the queue full |
  * | `closeTimeout` | 5 seconds | the whole of closing: draining, the peer's Close, the end of the socket |
  *
+ * `wrap` is put around the transport of each connection, for instance to record what passes: it is called once, when the
+ * handshake is done, and what it gives back is used instead. A `wrap` that throws is a defect, and drops the transport.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -218,6 +221,7 @@ export interface ConnectionOptions {
   readonly maxQueuedBytes?: number | undefined
   readonly overflow?: Overflow | undefined
   readonly closeTimeout?: Duration.Input | undefined
+  readonly wrap?: ((transport: Transport, handshake: HandshakeResult) => Transport) | undefined
 }
 
 /**
@@ -274,7 +278,7 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
       const clock = yield* Clock.Clock
       return yield* Effect.acquireRelease(
         Effect.sync(() => {
-          const connection = new ConnectionImpl(transport, {
+          const connection = new ConnectionImpl(options.wrap?.(transport, options.handshake) ?? transport, {
             handshake: options.handshake,
             maskKey: options.maskKey,
             utf8: options.utf8 ?? Utf8.portable,
@@ -295,7 +299,7 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
           })
           connection.start()
           return connection
-        }),
+        }).pipe(Effect.onError(() => Effect.sync(() => transport.destroy()))),
         (connection, exit) => connection.release(exit)
       )
     })

@@ -61,12 +61,12 @@ export interface Recording {
  *
  * **When to use**
  *
- * Around any transport, in production too. In a `TestNetwork`, `wrap` puts it around all. A `WebSocketProbe` records
- * itself.
+ * Around any transport, in production too: with the option `wrap` of a server or of `connect`. In a `TestNetwork`, its own
+ * `wrap` puts it around all. A `WebSocketProbe` records itself.
  *
  * **Gotchas**
  *
- * It keeps every payload for as long as it is kept itself.
+ * It keeps every payload for as long as it is kept itself. Messages that are compressed are recorded as they pass.
  *
  * **Example** (All connections of a network)
  *

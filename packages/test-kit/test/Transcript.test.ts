@@ -140,6 +140,38 @@ describe("a transcript", () => {
     }))
 })
 
+describe("an application's own connections", () => {
+  it.effect("are recorded in either role by their option", () =>
+    Effect.gen(function*() {
+      const record = yield* Transcript.recorder
+      const recordings: Array<Transcript.Recording> = []
+      const wrap = (transport: Transport.Transport) => {
+        const recording = record(transport)
+        recordings.push(recording)
+        return recording.transport
+      }
+      yield* Effect.gen(function*() {
+        const connection = yield* WebSocketClient.connect("ws://localhost", { wrap })
+        yield* connection.send("hello")
+        yield* connection.receive
+      }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Echo, TestNetwork.layerWith({ server: { wrap } }))))
+      const [server = [], client = []] = yield* Effect.forEach(recordings, ({ entries }) => entries)
+      assert.strictEqual(
+        Transcript.format(client.slice(0, 4)),
+        [
+          "       0 -> text                5 \"hello\"",
+          "       0 <- text                5 \"hello\"",
+          "       0 -> close               2 1000 \"\"",
+          "       0 <- close               2 1000 \"\""
+        ].join("\n")
+      )
+      assert.strictEqual(
+        Transcript.format(Transcript.mirrored(server).slice(0, 4)),
+        Transcript.format(client.slice(0, 4))
+      )
+    }))
+})
+
 describe("a replay", () => {
   const App = Layer.provideMerge(Echo, TestNetwork.layer)
 
