@@ -239,7 +239,8 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
   const context: LinkContext = {
     clock: yield* Clock.Clock,
     random,
-    runFork: Effect.runForkWith(yield* Effect.context<never>())
+    runFork: Effect.runForkWith(yield* Effect.context<never>()),
+    traffic: 0
   }
   const behaviours = { toServer: { ...perfect, ...options.link }, toClient: { ...perfect, ...options.link } }
   const listeners = new Set<Listener>()
@@ -260,7 +261,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
   const watch = yield* makeWatch(() => {
     for (const end of releasing) if (end.isClosed) releasing.delete(end)
     return releasing.size > 0
-  })
+  }, () => context.traffic)
 
   const listenerAt = ({ host, port }: WebSocketUrl): Listener | undefined => {
     const all = [...listeners]

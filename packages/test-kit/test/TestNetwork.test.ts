@@ -2,7 +2,7 @@ import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } f
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import { TestNetwork, VirtualTime } from "@effect-ws/test-kit"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 const Echo = WebSocketServer.serve((connection) =>
@@ -337,6 +337,30 @@ describe("TestNetwork", () => {
       yield* TestClock.withLive(Effect.sleep("150 millis"))
       assert.strictEqual(yield* Clock.currentTimeMillis, 0)
       assert.strictEqual(yield* other.state, "Open")
+    }).pipe(Effect.provide(echoNetwork())))
+
+  it.effect("nor does one whose release takes time, while the test goes on on a machine that is busy", () =>
+    Effect.gen(function*() {
+      const network = yield* TestNetwork.TestNetwork
+      const scope = yield* Scope.make()
+      const slow = yield* Scope.provide(WebSocketClient.connect("ws://localhost"), scope)
+      const other = yield* WebSocketClient.connect("ws://localhost")
+      yield* (yield* network.linkOf(slow)).set({ latency: "1 second" })
+      yield* start(Scope.close(scope, Exit.void))
+      for (let i = 0; i < 5; i++) {
+        const until = performance.now() + 60
+        while (performance.now() < until) {
+          // Nobody else gets a turn.
+        }
+        yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+        yield* other.send("hello")
+        assert.strictEqual(yield* other.receive, "hello")
+      }
+      assert.strictEqual(yield* Clock.currentTimeMillis, 0)
+      yield* TestClock.adjust("1999 millis")
+      assert.strictEqual(yield* slow.state, "Closing")
+      yield* TestClock.adjust("1 millis")
+      assert.isTrue((yield* slow.closed).wasClean)
     }).pipe(Effect.provide(echoNetwork())))
 
   it.live("runs on the real clock too", () =>
