@@ -40,8 +40,8 @@ import { type Behaviour, type Direction, perfect, type TestLink } from "./TestLi
  * - `links` are those that are not over, oldest first; one for each connection, from the beginning of its handshake.
  * - `linkOf` is the link that carries a connection.
  * - `set` changes the behaviour of all links, those to come included.
- * - `dial`, `listen`, `randomFill` and `releasing` are what clients and servers are made of; `WebSocketProbe` plays either.
- *   `releasing` tells that a scope is about to close connections.
+ * - `dial`, `listen`, `randomFill`, `releasing` and `tellSeed` are what clients and servers are made of; `WebSocketProbe`
+ *   plays either. `releasing` tells that a scope is about to close connections; `tellSeed` logs the seed if a test failed.
  *
  * @category services
  * @since 0.1.0
@@ -55,6 +55,7 @@ export class TestNetwork extends Context.Service<TestNetwork, {
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly randomFill: (bytes: Uint8Array) => void
   readonly releasing: (connections: Iterable<Connection>) => Effect.Effect<void>
+  readonly tellSeed: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }>()("@effect-ws/test-kit/TestNetwork/TestNetwork") {}
 
 /**
@@ -200,12 +201,14 @@ export const layerWith = (
  * Handshakes, frames and backpressure are the real ones, and so are the timeouts, which pass with the `TestClock`. The
  * client finds the server under every host name and port.
  *
- * When the layer is released because of a failure, the seed of the network is logged.
+ * When the layer is released because of a failure, or a scope with a `WebSocketProbe` in it fails, the seed of the network
+ * is logged.
  *
  * **Gotchas**
  *
- * Tests that share a layer, as with `layer(TestNetwork.layer)` of `@effect/vitest`, share its network and its clock: they
- * must not run at the same time.
+ * Tests that share a layer, as with `layer(TestNetwork.layer)` of `@effect/vitest`, share its network, its clock and its
+ * chance: they must not run at the same time, and what is left to chance in one depends on those before it. Where that
+ * matters, give each test a network of its own.
  *
  * Effect builds a layer once for everything inside an `Effect.provide`: for two networks in one test, provide them one
  * after the other, or call {@link layerWith} for each.
@@ -247,12 +250,19 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
   const links = new Map<number, Link>()
   let lastPort = 50_000
 
+  // Once for each failure, however many scopes it passes through.
+  const told = new WeakSet<Cause.Cause<unknown>>()
+  const tellSeed = (exit: Exit.Exit<unknown, unknown>) =>
+    Effect.suspend(() => {
+      if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) || told.has(exit.cause)) return Effect.void
+      told.add(exit.cause)
+      return Effect.logInfo(`The seed of the TestNetwork was ${JSON.stringify(seed)}`)
+    })
+
   yield* Effect.addFinalizer((exit) =>
     Effect.gen(function*() {
       for (const link of links.values()) yield* link.handle.reset
-      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
-        yield* Effect.logInfo(`The seed of the TestNetwork was ${JSON.stringify(seed)}`)
-      }
+      yield* tellSeed(exit)
     })
   )
 
@@ -373,6 +383,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
     randomFill: (bytes) => {
       for (let i = 0; i < bytes.length; i++) bytes[i] = Math.floor(random.nextDoubleUnsafe() * 256)
     },
+    tellSeed,
     releasing: (connections) =>
       Effect.andThen(
         Effect.sync(() => {

@@ -375,6 +375,7 @@ export const connect: (
       url,
       headers: Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, headers })
     }).pipe(Effect.mapError((reason) => new ConnectError({ url: String(input), reason })))
+    yield* Effect.addFinalizer(network.tellSeed)
     return yield* make(transport, "client")
   }
 )
@@ -445,7 +446,7 @@ export const listen: (
         Effect.suspend(() => {
           const key = upgrade.headers["sec-websocket-key"] ?? ""
           const transport = upgrade.accept(Handshake.responseHeaders({ key, sha1, subprotocol, headers }))
-          return make(transport, "server")
+          return Effect.andThen(Effect.addFinalizer(network.tellSeed), make(transport, "server"))
         }),
       reject: (response) => Effect.sync(() => upgrade.reject(response))
     }))

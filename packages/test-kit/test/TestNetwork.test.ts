@@ -1,6 +1,6 @@
 import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
-import { TestNetwork, VirtualTime } from "@effect-ws/test-kit"
+import { TestNetwork, VirtualTime, WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -313,20 +313,48 @@ describe("TestNetwork", () => {
       assert.isTrue(Exit.hasDies(exit))
     }).pipe(Effect.provide(TestNetwork.layer)))
 
-  it.effect("a failing test tells the seed of its network, a passing one does not", () => {
-    const lines: Array<unknown> = []
-    const logger = Logger.make(({ message }) => {
-      lines.push(message)
+  describe("the seed is told", () => {
+    const told = Effect.fnUntraced(function*<E, R>(test: Effect.Effect<void, E, R | Scope.Scope>) {
+      const lines: Array<unknown> = []
+      const logger = Logger.make(({ message }) => {
+        lines.push(message)
+      })
+      yield* Effect.exit(Effect.scoped(test)).pipe(Effect.provide(Logger.layer([logger])))
+      return lines.flat()
     })
-    const run = <E>(test: Effect.Effect<void, E>, seed: number) =>
-      Effect.exit(Effect.provide(test, TestNetwork.layerNetwork({ seed }))).pipe(
-        Effect.provide(Logger.layer([logger]))
-      )
-    return Effect.gen(function*() {
-      yield* run(Effect.void, 1)
-      yield* run(Effect.fail("no"), 2)
-      assert.deepStrictEqual(lines.flat(), ["The seed of the TestNetwork was 2"])
-    })
+    const connectProbes = Effect.all([
+      WebSocketProbe.connect("ws://localhost"),
+      WebSocketProbe.connect("ws://localhost")
+    ])
+
+    it.effect("by a test that fails, and not by one that passes", () =>
+      Effect.gen(function*() {
+        const run = <E>(test: Effect.Effect<void, E>, seed: number) =>
+          told(Effect.provide(test, TestNetwork.layerNetwork({ seed })))
+        assert.deepStrictEqual(yield* run(Effect.void, 1), [])
+        assert.deepStrictEqual(yield* run(Effect.interrupt, 1), [])
+        assert.deepStrictEqual(yield* run(Effect.fail("no"), 2), ["The seed of the TestNetwork was 2"])
+      }))
+
+    it.effect("once by a test with probes that fails, though its network is one that tests share", () =>
+      Effect.gen(function*() {
+        assert.deepStrictEqual(yield* told(Effect.asVoid(connectProbes)), [])
+        assert.deepStrictEqual(
+          yield* told(Effect.andThen(connectProbes, Effect.sync(() => assert.fail("no")))),
+          ["The seed of the TestNetwork was \"shared\""]
+        )
+        assert.deepStrictEqual(
+          yield* told(Effect.gen(function*() {
+            const nextRequest = yield* WebSocketProbe.listen({ host: "played" })
+            yield* start(Effect.ignore(WebSocketProbe.connect("ws://played")))
+            const { accept } = yield* nextRequest
+            const probe = yield* accept()
+            yield* Effect.fail("no")
+            yield* probe.expectEnd
+          })),
+          ["The seed of the TestNetwork was \"shared\""]
+        )
+      }).pipe(Effect.provide(echoNetwork({ seed: "shared" }))))
   })
 
   it.effect("a connection that is released while others go on does not make the time pass", () =>
