@@ -20,6 +20,7 @@ import {
 import { type Route, WebSocketServer } from "@effect-ws/core/WebSocketServer"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -256,7 +257,10 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
     Effect.suspend(() => {
       if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) || told.has(exit.cause)) return Effect.void
       told.add(exit.cause)
-      return Effect.logInfo(`The seed of the TestNetwork was ${JSON.stringify(seed)}`)
+      // That of a test swallows what is printed.
+      return Effect.logInfo(`The seed of the TestNetwork was ${JSON.stringify(seed)}`).pipe(
+        Effect.provideService(Console.Console, globalThis.console)
+      )
     })
 
   yield* Effect.addFinalizer((exit) =>

@@ -2,7 +2,7 @@ import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } f
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import { TestNetwork, VirtualTime, WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
+import { Clock, Console, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 const Echo = WebSocketServer.serve((connection) =>
@@ -316,8 +316,10 @@ describe("TestNetwork", () => {
   describe("the seed is told", () => {
     const told = Effect.fnUntraced(function*<E, R>(test: Effect.Effect<void, E, R | Scope.Scope>) {
       const lines: Array<unknown> = []
-      const logger = Logger.make(({ message }) => {
+      const logger = Logger.make(({ fiber, message }) => {
         lines.push(message)
+        // It is for people, not for the console of the test.
+        assert.strictEqual(fiber.getRef(Console.Console), globalThis.console)
       })
       yield* Effect.exit(Effect.scoped(test)).pipe(Effect.provide(Logger.layer([logger])))
       return lines.flat()
@@ -349,8 +351,7 @@ describe("TestNetwork", () => {
             yield* start(Effect.ignore(WebSocketProbe.connect("ws://played")))
             const { accept } = yield* nextRequest
             const probe = yield* accept()
-            yield* Effect.fail("no")
-            yield* probe.expectEnd
+            yield* probe.expectText("no").pipe(Effect.timeout(0), TestClock.withLive)
           })),
           ["The seed of the TestNetwork was \"shared\""]
         )
