@@ -75,6 +75,11 @@ export interface Answer {
 /**
  * A server by its URL, which `open` connects to: as TCP or TLS does, before anything is sent.
  *
+ * **Gotchas**
+ *
+ * A client resets by the `destroy` of its transport. With a socket of Node's, that is an end without a TCP reset, unless
+ * something is unread; for one, give the transport a `destroy` that calls `resetAndDestroy`.
+ *
  * **Example** (A server of somebody else)
  *
  * ```ts

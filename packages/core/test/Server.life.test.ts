@@ -1,48 +1,58 @@
 import { WebSocketServer } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Layer, Scope } from "effect"
-import { connect, echoOne, handOver, recordLogs, start } from "./fixture.ts"
-import { closeFrame, closeOf, frame, type RawPeer, upgradeRaw } from "./rawPeer.ts"
-
-const answerClose = Effect.fnUntraced(function*(peer: RawPeer) {
-  const close = closeOf(yield* peer.frame)
-  yield* peer.send(closeFrame(close?.code ?? 0))
-  yield* peer.end
-  assert.strictEqual((yield* peer.rest).length, 0)
-  return close
-})
+import { answerClose, settle, start } from "./fixture.ts"
+import { echo, echoOne, handOver, recordLogs, serve } from "./serverFixture.ts"
 
 describe("connections", () => {
-  it.live("are those open or closing", () =>
+  it.effect("are those open or closing", () =>
     Effect.gen(function*() {
       const { accept, serving } = yield* handOver()
-      const { port, server } = yield* start(serving)
+      const { probe, server } = yield* serve(serving)
       assert.deepStrictEqual(yield* server.connections, [])
-      const peers = [yield* upgradeRaw(port, "/a"), yield* upgradeRaw(port, "/b")] as const
+      const probes = [yield* probe("/a"), yield* probe("/b")] as const
       const connections = [yield* accept, yield* accept] as const
       assert.deepStrictEqual(yield* server.connections, connections)
 
-      yield* Effect.forkChild(connections[0].close(), { startImmediately: true })
+      yield* start(connections[0].close())
       assert.strictEqual(yield* connections[0].state, "Closing")
       assert.deepStrictEqual(yield* server.connections, connections)
 
-      yield* answerClose(peers[0])
+      yield* answerClose(probes[0])
       yield* connections[0].closed
       assert.deepStrictEqual(yield* server.connections, [connections[1]])
 
-      yield* peers[1].reset
+      yield* probes[1].reset
       yield* connections[1].closed
       assert.deepStrictEqual(yield* server.connections, [])
     }))
 
-  it.live("of all paths of one server are listed together", () =>
+  it.effect("of all paths of one server are listed together", () =>
     Effect.gen(function*() {
       const one = yield* handOver({ path: "/one" })
       const two = yield* handOver({ path: "/two" })
-      const { port, server } = yield* start(Layer.mergeAll(one.serving, two.serving))
-      yield* upgradeRaw(port, "/two")
-      yield* upgradeRaw(port, "/one")
+      const { probe, server } = yield* serve(Layer.mergeAll(one.serving, two.serving))
+      yield* probe("/two")
+      yield* probe("/one")
       assert.deepStrictEqual(yield* server.connections, [yield* two.accept, yield* one.accept])
+    }))
+})
+
+describe("limits are options of the server", () => {
+  it.effect("maxMessageBytes: the limit itself passes, one byte more is 1009", () =>
+    Effect.gen(function*() {
+      const { probe } = yield* serve(echo, { maxMessageBytes: 10 })
+      const peer = yield* probe()
+      yield* peer.sendText("0123456789", "0123456789a")
+      yield* peer.expectText("0123456789")
+      yield* peer.expectClose(1009)
+    }))
+
+  it.effect("maxHeaders: more are 431", () =>
+    Effect.gen(function*() {
+      const { ask } = yield* serve(echo, { maxHeaders: 6 })
+      assert.strictEqual((yield* ask("/", { "X-1": "a" })).status, 101)
+      assert.strictEqual((yield* ask("/", { "X-1": "a", "X-2": "b" })).status, 431)
     }))
 })
 
@@ -59,56 +69,53 @@ describe("a handler", () => {
         ? Effect.andThen(connection.receive, effect)
         : Effect.forever(echoOne(connection))
     )
-    const { port } = yield* start(serving).pipe(Effect.provide(layer))
-    const other = yield* upgradeRaw(port)
-    const peer = yield* upgradeRaw(port, "/ending")
-    yield* peer.send(frame("text", "go"))
+    const { probe } = yield* Effect.provide(serve(serving), layer)
+    const other = yield* probe()
+    const peer = yield* probe("/ending")
+    yield* peer.sendText("go")
     const close = yield* answerClose(peer)
-    yield* other.send(frame("text", "still there?"))
-    assert.strictEqual((yield* other.frame).payload.toString(), "still there?")
-    yield* upgradeRaw(port)
+    yield* other.sendText("still there?")
+    yield* other.expectText("still there?")
+    yield* probe()
     return { close, logs }
   })
 
-  it.live("that returns closes with 1000, and the others go on (RFC 6455, section 7.4.1)", () =>
+  it.effect("that returns closes with 1000, and the others go on (RFC 6455, section 7.4.1)", () =>
     Effect.gen(function*() {
-      const { close, logs } = yield* ending(Effect.void)
-      assert.deepStrictEqual([close?.code, logs.length], [1000, 0])
+      assert.deepStrictEqual(yield* ending(Effect.void), { close: "close 1000", logs: [] })
     }))
 
-  it.live("that fails closes with 1011, is logged once with its cause, and the others go on", () =>
+  it.effect("that fails closes with 1011, is logged once with its cause, and the others go on", () =>
     Effect.gen(function*() {
       const { close, logs } = yield* ending(Effect.fail(new Broken()))
-      assert.strictEqual(close?.code, 1011)
+      assert.strictEqual(close, "close 1011")
       assert.strictEqual(logs.length, 1)
       assert.instanceOf(Cause.squash(logs[0]?.cause ?? Cause.empty), Broken)
     }))
 
-  it.live("that dies closes with 1011, is logged once with its cause, and the others go on", () =>
+  it.effect("that dies closes with 1011, is logged once with its cause, and the others go on", () =>
     Effect.gen(function*() {
       const { close, logs } = yield* ending(Effect.sync(() => {
         throw new TypeError("not a function")
       }))
-      assert.strictEqual(close?.code, 1011)
+      assert.strictEqual(close, "close 1011")
       assert.strictEqual(logs.length, 1)
       assert.instanceOf(Cause.squash(logs[0]?.cause ?? Cause.empty), TypeError)
     }))
 
-  it.live("that throws before it returns an effect is no different", () =>
+  it.effect("that throws before it returns an effect is no different", () =>
     Effect.gen(function*() {
       const { layer, logs } = recordLogs()
       const serving = WebSocketServer.serve((): Effect.Effect<void> => {
         throw new TypeError("not a function")
       })
-      const scope = yield* Scope.make()
-      const { port } = yield* Scope.provide(start(serving), scope).pipe(Effect.provide(layer))
-      const peer = yield* upgradeRaw(port)
-      assert.strictEqual((yield* answerClose(peer))?.code, 1011)
-      yield* Scope.close(scope, Exit.void)
+      const { probe } = yield* Effect.provide(serve(serving), layer)
+      assert.strictEqual(yield* answerClose(yield* probe()), "close 1011")
+      yield* settle
       assert.strictEqual(logs.length, 1)
     }))
 
-  it.live("that fails because its connection ended is not logged", () =>
+  it.effect("that fails because its connection ended is not logged", () =>
     Effect.gen(function*() {
       const { layer, logs } = recordLogs()
       const ended = yield* Deferred.make<Exit.Exit<unknown, unknown>>()
@@ -116,15 +123,14 @@ describe("a handler", () => {
         Effect.onExit(Effect.forever(echoOne(connection)), (exit) => Deferred.succeed(ended, exit))
       )
       const scope = yield* Scope.make()
-      const { port } = yield* Scope.provide(start(serving), scope).pipe(Effect.provide(layer))
-      const peer = yield* upgradeRaw(port)
-      yield* peer.reset
+      const { probe } = yield* Scope.provide(serve(serving), scope).pipe(Effect.provide(layer))
+      yield* (yield* probe()).reset
       assert.isTrue(Exit.isFailure(yield* Deferred.await(ended)))
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(logs, [])
     }))
 
-  it.live("lives in the scope of its connection, and its resources are released with it", () =>
+  it.effect("lives in the scope of its connection, and its resources are released with it", () =>
     Effect.gen(function*() {
       const released = yield* Deferred.make<string>()
       const serving = WebSocketServer.serve((connection) =>
@@ -136,8 +142,8 @@ describe("a handler", () => {
           yield* connection.receive
         })
       )
-      const { url } = yield* start(serving)
-      const connection = yield* connect(url)
+      const { connect } = yield* serve(serving)
+      const connection = yield* connect()
       yield* connection.send("go")
       // Before the connection is closed: a resource may want to say goodbye over it.
       assert.strictEqual(yield* Deferred.await(released), "Open")

@@ -7,7 +7,7 @@ import { Effect, type Scope } from "effect"
 import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Ws from "ws"
-import { echo, start, unhandledErrors } from "./fixture.ts"
+import { echo, recordLogs, start, unhandledErrors } from "./fixture.ts"
 import { frame, sampleKey, upgradeRaw } from "./rawPeer.ts"
 
 /** Any server that echoes, by its URL. */
@@ -62,7 +62,8 @@ describe("conformance over real sockets", () => {
     () =>
       Effect.gen(function*() {
         const errors = yield* unhandledErrors
-        const { port, url } = yield* start(echo)
+        const { layer, logs } = recordLogs()
+        const { port, server, url } = yield* Effect.provide(start(echo), layer)
         const endpoint = handshakesAt(url, ({ handshakeMillis }) =>
           handshakeMillis === undefined
             ? Effect.succeed(port)
@@ -71,7 +72,8 @@ describe("conformance over real sockets", () => {
         assert.deepStrictEqual(failures(results), [])
         assert.isTrue(results.every(({ _tag }) => _tag === "Passed"))
         assert.isAtLeast(results.length, 300)
-        assert.deepStrictEqual(errors, [])
+        assert.deepStrictEqual([errors, logs], [[], []])
+        assert.isAtMost((yield* server.connections).length, 1)
       }),
     60_000
   )
@@ -114,7 +116,10 @@ const handshakesAt = (
       Effect.flatMap(portFor(limits), (port) =>
         Effect.callback<Transport.Transport>((resume) => {
           const socket = Net.connect({ port, host: "127.0.0.1", allowHalfOpen: true }, () =>
-            resume(Effect.succeed(NodeTransport.fromSocket(socket))))
+            // Dropped with a TCP reset.
+            resume(Effect.succeed(Object.assign(NodeTransport.fromSocket(socket), {
+              destroy: () => void socket.resetAndDestroy()
+            }))))
         }))
   })
 
