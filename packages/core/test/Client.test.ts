@@ -1,14 +1,10 @@
-import { type Transport, WebSocketClient } from "@effect-ws/core"
-import * as Handshake from "@effect-ws/core/protocol/Handshake"
+import { WebSocketClient } from "@effect-ws/core"
 import { TestNetwork, WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer } from "effect"
-import { createHash } from "node:crypto"
 import { start } from "./fixture.ts"
 
 const withNetwork = Effect.provide(Layer.provideMerge(TestNetwork.layerClient, TestNetwork.layerNetwork()))
-
-const sha1 = (bytes: Uint8Array) => createHash("sha1").update(bytes).digest()
 
 /** Why connecting fails. */
 const failure = (url: string, options?: WebSocketClient.ConnectOptions) =>
@@ -39,24 +35,14 @@ describe("a server that answers with something else than the upgrade (RFC 6455, 
 
   it.effect.each(wrong)("%s: BadUpgrade, and the socket is dropped", ([, changes, section]) =>
     Effect.gen(function*() {
-      const network = yield* TestNetwork.TestNetwork
-      let transport: Transport.Transport | undefined
-      yield* network.listen({
-        host: undefined,
-        port: 80,
-        upgrade: ({ accept, headers }) => {
-          const key = headers["sec-websocket-key"] ?? ""
-          const right = { ...Handshake.responseHeaders({ key, sha1, subprotocol: "v1" }), ...changes }
-          transport = accept(Object.fromEntries(
-            Object.entries(right).flatMap(([name, value]) => value === undefined ? [] : [[name, value]])
-          ))
-        }
-      })
-      const reason = yield* failure("ws://localhost", { subprotocols: ["v1", "v2"] })
+      const nextRequest = yield* WebSocketProbe.listen()
+      const failing = yield* start(failure("ws://localhost", { subprotocols: ["v1", "v2"] }))
+      const { accept } = yield* nextRequest
+      const probe = yield* accept({ subprotocol: "v1", headers: changes })
+      const reason = yield* Fiber.join(failing)
       if (reason._tag !== "BadUpgrade") return assert.fail(reason._tag)
       assert.strictEqual(reason.section, section)
       assert.isAbove(reason.detail.length, 0)
-      const probe = yield* WebSocketProbe.make(transport!, "server")
       yield* probe.expectEnd
     }).pipe(withNetwork))
 })

@@ -13,9 +13,11 @@ export interface Answer {
 /** A server in a network of its own, released with the test; and clients of it. */
 export const serve = Effect.fnUntraced(function*(
   serving: Layer.Layer<never, never, WebSocketServer.WebSocketServer>,
-  { link, ...server }: TestNetwork.ServerOptions & Pick<TestNetwork.NetworkOptions, "link"> = {}
+  { compression, link, ...server }:
+    & TestNetwork.ServerOptions
+    & Pick<TestNetwork.NetworkOptions, "compression" | "link"> = {}
 ) {
-  const context = yield* Layer.build(Layer.provideMerge(serving, TestNetwork.layerWith({ link, server })))
+  const context = yield* Layer.build(Layer.provideMerge(serving, TestNetwork.layerWith({ compression, link, server })))
   const network = Context.get(context, TestNetwork.TestNetwork)
   const provided = Effect.provideContext(context)
   return {

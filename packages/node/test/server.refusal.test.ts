@@ -71,6 +71,18 @@ describe("bytes behind the opening request (RFC 6455, section 4.1)", () => {
       assert.strictEqual((yield* peer.frame).payload.toString(), "two")
     }))
 
+  it.live("may be compressed, if that is agreed on (RFC 7692)", () =>
+    Effect.gen(function*() {
+      const { port } = yield* start(echo, { deflate: true })
+      const peer = yield* connectRaw(port)
+      yield* peer.send(
+        openingRequest({ headers: { "Sec-WebSocket-Extensions": "permessage-deflate" } }),
+        frame("text", Buffer.from("f248cdc9c90700", "hex"), { rsv: 4 })
+      )
+      assert.strictEqual((yield* response(peer)).status, 101)
+      assert.strictEqual((yield* peer.frame).payload.toString(), "Hello")
+    }))
+
   it.live("may be a Close, and all there is", () =>
     Effect.gen(function*() {
       const { port } = yield* start(echo)

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Compression } from "@effect-ws/core/Compression"
 import type { Connection } from "@effect-ws/core/Connection"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import type { WebSocketUrl } from "@effect-ws/core/protocol/WebSocketUrl"
@@ -37,7 +38,7 @@ import { type Behaviour, type Direction, perfect, type TestLink } from "./TestLi
  *
  * **Details**
  *
- * - `seed` determines all that is left to chance.
+ * - `seed` determines all that is left to chance; `compression` is the option.
  * - `links` are those that are not over, oldest first; one for each connection, from the beginning of its handshake.
  * - `linkOf` is the link that carries a connection.
  * - `set` changes the behaviour of all links, those to come included.
@@ -49,6 +50,7 @@ import { type Behaviour, type Direction, perfect, type TestLink } from "./TestLi
  */
 export class TestNetwork extends Context.Service<TestNetwork, {
   readonly seed: number | string
+  readonly compression: Compression | undefined
   readonly links: Effect.Effect<ReadonlyArray<TestLink>>
   readonly linkOf: (connection: Connection) => Effect.Effect<TestLink>
   readonly set: (behaviour: Partial<Behaviour>, direction?: Direction) => Effect.Effect<void>
@@ -90,7 +92,8 @@ export interface Listener {
  * **Details**
  *
  * `seed` is 0 by default: a test does the same each time. `link` is the behaviour that links begin with; by default, they
- * carry bytes at once. `wrap` is put around the transports of all connections, to record or to disturb them.
+ * carry bytes at once. `wrap` is put around the transports of all connections, to record or to disturb them. `compression`
+ * is what servers and clients compress with, such as that of `@effect-ws/node`; without it they agree on none.
  *
  * @category models
  * @since 0.1.0
@@ -99,6 +102,7 @@ export interface NetworkOptions {
   readonly seed?: number | string | undefined
   readonly link?: Partial<Behaviour> | undefined
   readonly wrap?: ((transport: Transport, role: "client" | "server") => Transport) | undefined
+  readonly compression?: Compression | undefined
 }
 
 /**
@@ -142,7 +146,8 @@ export const layerServer = (options: ServerOptions = {}): Layer.Layer<WebSocketS
       const runtime = yield* ServerRuntime.make({
         ...options,
         address: { _tag: "Tcp", host: host ?? "localhost", port },
-        sha1
+        sha1,
+        compression: network.compression
       })
       yield* network.listen({ host, port, upgrade: runtime.upgrade })
       return {
@@ -172,8 +177,8 @@ export const layerServer = (options: ServerOptions = {}): Layer.Layer<WebSocketS
 export const layerClient: Layer.Layer<WebSocketClient.WebSocketClient, never, TestNetwork> = Layer.effect(
   WebSocketClient.WebSocketClient,
   Effect.gen(function*() {
-    const { dial, randomFill, releasing } = yield* TestNetwork
-    const client = yield* WebSocketClient.make({ open: dial, randomFill, sha1 })
+    const { compression, dial, randomFill, releasing } = yield* TestNetwork
+    const client = yield* WebSocketClient.make({ open: dial, randomFill, sha1, compression })
     return {
       connect: (url, options) =>
         Effect.tap(client.connect(url, options), (connection) =>
@@ -358,6 +363,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
 
   return TestNetwork.of({
     seed,
+    compression: options.compression,
     links: Effect.sync(() => Array.from(links.values(), ({ handle }) => handle)),
     linkOf: (connection) => {
       const link = linkOf(connection)

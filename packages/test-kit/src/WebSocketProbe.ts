@@ -385,7 +385,8 @@ export const connect: (
  *
  * **Details**
  *
- * `accept` answers 101, with further response headers if given, and gives the probe. `reject` answers with anything else.
+ * `accept` answers 101 and gives the probe. Its `headers` are added to those of the handshake, or replace them, right or
+ * wrong; `undefined` leaves one out. `reject` answers with anything else.
  *
  * @category models
  * @since 0.1.0
@@ -394,7 +395,10 @@ export interface ProbeRequest {
   readonly url: string
   readonly headers: Handshake.Headers
   readonly accept: (
-    options?: { readonly subprotocol?: string | undefined; readonly headers?: Handshake.ResponseHeaders | undefined }
+    options?: {
+      readonly subprotocol?: string | undefined
+      readonly headers?: Readonly<Record<string, string | ReadonlyArray<string> | undefined>> | undefined
+    }
   ) => Effect.Effect<WebSocketProbe, never, Scope.Scope>
   readonly reject: (response: Response) => Effect.Effect<void>
 }
@@ -442,10 +446,17 @@ export const listen: (
     return Effect.map(Queue.take(upgrades), (upgrade) => ({
       url: upgrade.url,
       headers: upgrade.headers,
-      accept: ({ headers, subprotocol } = {}) =>
+      accept: ({ headers = {}, subprotocol } = {}) =>
         Effect.suspend(() => {
           const key = upgrade.headers["sec-websocket-key"] ?? ""
-          const transport = upgrade.accept(Handshake.responseHeaders({ key, sha1, subprotocol, headers }))
+          const answer = new Map<string, string | ReadonlyArray<string>>(
+            Object.entries(Handshake.responseHeaders({ key, sha1, subprotocol }))
+          )
+          for (const [name, value] of Object.entries(headers)) {
+            if (value === undefined) answer.delete(name.toLowerCase())
+            else answer.set(name.toLowerCase(), value)
+          }
+          const transport = upgrade.accept(Object.fromEntries(answer))
           return Effect.andThen(Effect.addFinalizer(network.tellSeed), make(transport, "server"))
         }),
       reject: (response) => Effect.sync(() => upgrade.reject(response))

@@ -1,5 +1,6 @@
-import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { type Connection, HandshakeRequest, type Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
+import { NodeCompression } from "@effect-ws/node"
 import { TestNetwork, VirtualTime, WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Clock, Console, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
@@ -300,6 +301,38 @@ describe("TestNetwork", () => {
       }
     })))
   })
+
+  it.effect("compresses if it is given what does (RFC 7692)", () =>
+    Effect.gen(function*() {
+      const { compression } = NodeCompression
+      let bytes = 0
+      const connect = Effect.gen(function*() {
+        const connection = yield* WebSocketClient.connect("ws://localhost", { deflate: true })
+        yield* connection.send("x".repeat(10_000))
+        assert.strictEqual(yield* connection.receive, "x".repeat(10_000))
+        return connection.extensions.map(({ name }) => name)
+      }).pipe(Effect.scoped)
+      const wrap = (transport: Transport.Transport): Transport.Transport => ({
+        peerAddress: transport.peerAddress,
+        localAddress: transport.localAddress,
+        start: (handler) => transport.start(handler),
+        pause: () => transport.pause(),
+        resume: () => transport.resume(),
+        write: (chunks) => {
+          for (const chunk of chunks) bytes += chunk.length
+          return transport.write(chunks)
+        },
+        end: () => transport.end(),
+        destroy: () => transport.destroy()
+      })
+      const server = { deflate: true }
+      assert.deepStrictEqual(yield* Effect.provide(connect, echoNetwork({ server, wrap })), [])
+      assert.isAbove(bytes, 20_000)
+      bytes = 0
+      const compressing = echoNetwork({ compression, server, wrap })
+      assert.deepStrictEqual(yield* Effect.provide(connect, compressing), ["permessage-deflate"])
+      assert.isBelow(bytes, 200)
+    }))
 
   it.effect("a header that is not HTTP is refused before anything is sent", () =>
     Effect.gen(function*() {
