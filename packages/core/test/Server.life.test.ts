@@ -1,4 +1,4 @@
-import { WebSocketServer } from "@effect-ws/core"
+import { type Connection, WebSocketServer } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Layer, Scope } from "effect"
 import { answerClose, settle, start } from "./fixture.ts"
@@ -53,6 +53,28 @@ describe("limits are options of the server", () => {
       const { ask } = yield* serve(echo, { maxHeaders: 6 })
       assert.strictEqual((yield* ask("/", { "X-1": "a" })).status, 101)
       assert.strictEqual((yield* ask("/", { "X-1": "a", "X-2": "b" })).status, 431)
+    }))
+})
+
+describe("a transport that cannot be wrapped", () => {
+  it.effect("is dropped, which is logged, and the others go on", () =>
+    Effect.gen(function*() {
+      const { layer, logs } = recordLogs()
+      const wrap: Connection.ConnectionOptions["wrap"] = (transport, { request }) => {
+        if (request.url === "/broken") throw new TypeError("not a function")
+        return transport
+      }
+      const { network, probe, server } = yield* Effect.provide(serve(echo, { wrap }), layer)
+      const other = yield* probe()
+      // The drop overtakes the 101.
+      assert.strictEqual((yield* Effect.flip(probe("/broken"))).reason._tag, "NetworkFailure")
+      yield* settle
+      yield* other.sendText("still there?")
+      yield* other.expectText("still there?")
+      assert.lengthOf(yield* network.links, 1)
+      assert.lengthOf(yield* server.connections, 1)
+      assert.strictEqual(logs.length, 1)
+      assert.instanceOf(Cause.squash(logs[0]?.cause ?? Cause.empty), TypeError)
     }))
 })
 

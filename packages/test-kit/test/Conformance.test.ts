@@ -12,12 +12,12 @@ const handshake: Connection.HandshakeResult = {
   response: { status: 101, headers: {} }
 }
 
-const settings = Compression.settle(NodeCompression.compression, true)!
+const compressing = Compression.settle(NodeCompression.compression, true)!
 
 /** A connection that sends everything back, over a link. */
 const echo = (
   role: Role,
-  options: Partial<Connection.MakeOptions> = {},
+  options: Connection.SettingsOptions = {},
   behaviour: Partial<TestLink.Behaviour> = {}
 ): Conformance.Endpoint => ({
   role,
@@ -29,12 +29,14 @@ const echo = (
     const [own, other]: ReadonlyArray<Transport.Transport> = role === "server"
       ? [link.server, link.client]
       : [link.client, link.server]
-    const connection = yield* Connection.make(own!, {
+    const settings = yield* Connection.settings({
       maskKey: role === "client" ? () => 0x1234_5678 : undefined,
-      handshake,
-      deflate: deflate ? { settings, agreed: settings.wanted } : undefined,
       ...limits,
       ...options
+    })
+    const connection = yield* Connection.make(own!, settings, {
+      handshake,
+      deflate: deflate ? { settings: compressing, agreed: compressing.wanted } : undefined
     })
     yield* Effect.forkScoped(
       Stream.runForEach(connection.messages, (message) => connection.send(message)).pipe(Effect.ignore)
