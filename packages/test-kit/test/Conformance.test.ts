@@ -1,9 +1,11 @@
-import { Compression, Connection, type Transport } from "@effect-ws/core"
+import { Compression, Connection, type Transport, WebSocketServer } from "@effect-ws/core"
 import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
+import * as Handshake from "@effect-ws/core/protocol/Handshake"
+import { parseUrl } from "@effect-ws/core/protocol/WebSocketUrl"
 import { NodeCompression } from "@effect-ws/node"
-import { Conformance, TestLink } from "@effect-ws/test-kit"
+import { Conformance, HandshakeRule, TestLink, TestNetwork } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Context, Effect, Layer, Stream } from "effect"
 
 const handshake: Connection.HandshakeResult = {
   subprotocol: undefined,
@@ -45,6 +47,35 @@ const echo = (
   })
 })
 
+/** A server that sends everything back, in a network of its own for each connection. */
+const networked: Conformance.Endpoint<unknown> = {
+  role: "server",
+  hasLimits: true,
+  hasDeflate: true,
+  open: Effect.fnUntraced(function*(limits, deflate) {
+    const serving = WebSocketServer.serve((connection) =>
+      Stream.runForEach(connection.messages, (message) => connection.send(message))
+    )
+    const { compression } = NodeCompression
+    const context = yield* Layer.build(
+      Layer.provideMerge(serving, TestNetwork.layerWith({ compression, server: { ...limits, deflate } }))
+    )
+    const url = parseUrl("ws://localhost")
+    if (url._tag === "InvalidUrl") return yield* Effect.die(url)
+    const { transport } = yield* Context.get(context, TestNetwork.TestNetwork).dial({
+      url,
+      headers: Handshake.requestHeaders({
+        key: HandshakeRule.sampleKey,
+        host: url.hostHeader,
+        subprotocols: [],
+        headers: {},
+        extensions: deflate ? [{ name: "permessage-deflate", parameters: [] }] : []
+      })
+    })
+    return transport
+  })
+}
+
 const titlesOf = (results: ReadonlyArray<Conformance.Result>, tag: Conformance.Result["_tag"]) =>
   results.filter(({ _tag }) => _tag === tag).map(({ rule }) => rule.title)
 
@@ -67,6 +98,13 @@ describe("conformance", () => {
       }),
     60_000
   )
+
+  it.effect("a server of a network keeps every rule and withstands every attack", () =>
+    Effect.gen(function*() {
+      const results = yield* Conformance.run(networked, { ...Conformance.rules, ...Conformance.attacks })
+      assert.deepStrictEqual(titlesOf(results, "Failed"), [], Conformance.report(results))
+      assert.isAtLeast(titlesOf(results, "Passed").length, 250)
+    }), 60_000)
 
   it.effect("finds an endpoint out that takes everything from a peer that does not read", () =>
     Effect.gen(function*() {
