@@ -129,6 +129,24 @@ describe("a transcript", () => {
       assert.deepStrictEqual(lines, [" 0 <- text 5 \"plain\"", " 0 <- text 6 \"masked\""])
     }))
 
+  it.effect("forgets its beginning where it is told how much to keep", () =>
+    Effect.gen(function*() {
+      const link = yield* TestLink.make()
+      const recording = (yield* Transcript.recorder)(link.client, { maxBytes: 3 * (64 + 10) })
+      const client = yield* WebSocketProbe.make(recording.transport, "client")
+      const server = yield* WebSocketProbe.make(link.server, "server")
+      for (let i = 0; i < 10; i++) yield* client.sendText(String(i).repeat(10))
+      yield* server.sendText("too long".repeat(100))
+      yield* client.expectText()
+      // Not even that fits.
+      assert.deepStrictEqual(yield* recording.entries, [])
+      yield* client.sendText("a".repeat(10), "b".repeat(10), "c".repeat(10), "d".repeat(10))
+      assert.deepStrictEqual(
+        (yield* recording.entries).map((entry) => entry._tag === "Frame" && entry.frame.payload[0]),
+        [0x62, 0x63, 0x64]
+      )
+    }))
+
   it.effect("shows the beginning of a long payload", () =>
     Effect.gen(function*() {
       const link = yield* TestLink.make()
