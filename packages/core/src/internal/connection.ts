@@ -264,11 +264,19 @@ export const open = (
   established: Established
 ): Effect.Effect<ConnectionImpl> =>
   Effect.suspend(() => {
+    if (settings.wrap !== undefined) return openWrapped(transport, settings, established)
     if (settings.debug) return openLogged(transport, settings, established)
     const connection = new ConnectionImpl(transport, settings, established)
     connection.start()
     return Effect.succeed(connection)
   })
+
+const openWrapped = (transport: Transport, { wrap, ...settings }: Settings, established: Established) =>
+  Effect.suspend(() =>
+    open(wrap?.(transport, established.handshake) ?? transport, { ...settings, wrap: undefined }, established)
+  ).pipe(
+    Effect.onError(() => Effect.sync(() => transport.destroy()))
+  )
 
 const openLogged = Effect.fnUntraced(function*(transport: Transport, settings: Settings, established: Established) {
   const { extensions, request, subprotocol } = established.handshake
