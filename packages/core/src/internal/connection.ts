@@ -8,6 +8,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -247,11 +248,20 @@ export const open = (
   settings: Settings,
   established: Established
 ): Effect.Effect<ConnectionImpl> =>
-  Effect.suspend(() => {
-    if (settings.debug) return openLogged(transport, settings, established)
+  settings.debug
+    ? Effect.flatMap(LogLevel.isEnabled("Debug"), (isShown) =>
+      isShown ? openLogged(transport, settings, established) : openQuietly(transport, settings, established))
+    : openQuietly(transport, settings, established)
+
+const openQuietly = (
+  transport: Transport,
+  settings: Settings,
+  established: Established
+): Effect.Effect<ConnectionImpl> =>
+  Effect.sync(() => {
     const connection = new ConnectionImpl(transport, settings, established)
     connection.start()
-    return Effect.succeed(connection)
+    return connection
   })
 
 const openLogged = Effect.fnUntraced(function*(transport: Transport, settings: Settings, established: Established) {
