@@ -8,6 +8,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -265,10 +266,20 @@ export const open = (
 ): Effect.Effect<ConnectionImpl> =>
   Effect.suspend(() => {
     if (settings.wrap !== undefined) return openWrapped(transport, settings, established)
-    if (settings.debug) return openLogged(transport, settings, established)
+    if (!settings.debug) return openQuietly(transport, settings, established)
+    return Effect.flatMap(LogLevel.isEnabled("Debug"), (isShown) =>
+      isShown ? openLogged(transport, settings, established) : openQuietly(transport, settings, established))
+  })
+
+const openQuietly = (
+  transport: Transport,
+  settings: Settings,
+  established: Established
+): Effect.Effect<ConnectionImpl> =>
+  Effect.sync(() => {
     const connection = new ConnectionImpl(transport, settings, established)
     connection.start()
-    return Effect.succeed(connection)
+    return connection
   })
 
 const openWrapped = (transport: Transport, { wrap, ...settings }: Settings, established: Established) =>

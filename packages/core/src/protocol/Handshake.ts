@@ -377,6 +377,7 @@ const countHeader = (rawHeaders: ReadonlyArray<string>, name: string): number =>
  * | has no key, a malformed one, or two | 400 |
  * | has a malformed list of subprotocols, or one of them twice | 400 |
  * | has a malformed list of extensions | 400 |
+ * | has a body | 400 |
  *
  * **Gotchas**
  *
@@ -445,6 +446,12 @@ export const checkRequest = (
   const extensionHeader = get(headers, "sec-websocket-extensions")
   const extensions = extensionHeader === undefined ? [] : parseExtensions(extensionHeader)
   if (extensions === undefined) return refuse(400, "9.1", "Sec-WebSocket-Extensions is malformed")
+
+  // RFC 7230 §3.3 tells a body by these headers. Here it would be taken for frames, and by somebody else perhaps not.
+  const length = get(headers, "content-length")
+  if ((length !== undefined && length !== "0") || get(headers, "transfer-encoding") !== undefined) {
+    return refuse(400, "4.1", "the request has a body")
+  }
 
   return { _tag: "Accepted", key, subprotocols, extensions }
 }
