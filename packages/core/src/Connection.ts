@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
@@ -15,15 +15,17 @@ import type * as Stream from "effect/Stream"
 import type { Attachment } from "./Attachment.ts"
 import type { CloseEvent } from "./CloseEvent.ts"
 import type { NegotiatedDeflate } from "./Compression.ts"
+import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
-import { ConnectionImpl } from "./internal/connection.ts"
+import { open } from "./internal/connection.ts"
+import type { SessionSettings } from "./internal/session.ts"
 import type { Message, Prepared } from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
 import type { Overflow } from "./SendQueue.ts"
-import type { Address, Transport } from "./Transport.ts"
+import type { Address, Capability, Transport } from "./Transport.ts"
 import type { CloseError, ConnectionError, SendError } from "./WebSocketError.ts"
 
 /**
@@ -89,6 +91,8 @@ export interface HandshakeResult {
 export interface Connection {
   readonly [TypeId]: typeof TypeId
   readonly role: Role
+  /** What this connection can do beyond what all can: over sockets, everything; in a browser, nothing. */
+  readonly capabilities: ReadonlySet<Capability>
   readonly subprotocol: Option.Option<string>
   readonly extensions: ReadonlyArray<Extension>
   readonly peerAddress: Option.Option<Address>
@@ -130,7 +134,7 @@ export interface Connection {
   /**
    * Sends one message whose fragments are the elements of a stream (RFC 6455, section 5.4): text if they are strings,
    * binary if they are bytes. Control frames may go in between, other messages wait their turn. An empty stream sends
-   * nothing.
+   * nothing. Needs the capability `"Fragments"`.
    *
    * **Gotchas**
    *
@@ -149,13 +153,13 @@ export interface Connection {
     overflow?: Overflow
   ) => "Accepted" | "Dropped" | "Full" | "NotOpen"
 
-  /** Sends a Ping and waits for its own Pong: the round-trip time. */
+  /** Sends a Ping and waits for its own Pong: the round-trip time. This and the next three need `"ControlFrames"`. */
   readonly ping: Effect.Effect<Duration.Duration, SendError>
   /** Sends a Ping with a payload of at most 125 bytes, and waits for nothing. */
   readonly sendPing: (payload?: Uint8Array) => Effect.Effect<void, SendError>
   /** Sends an unsolicited Pong with a payload of at most 125 bytes (RFC 6455, section 5.5.3). */
   readonly sendPong: (payload?: Uint8Array) => Effect.Effect<void, SendError>
-  /** The Pings and Pongs that arrive; a slow observer misses the oldest of more than 64. */
+  /** The Pings and Pongs that arrive, none without that capability; a slow observer misses the oldest of more than 64. */
   readonly controls: Stream.Stream<ControlFrame>
 
   /** Messages accepted and not yet handed to the socket. */
@@ -206,6 +210,12 @@ export interface Connection {
  * | `overflow` | `"suspend"` | what happens to a message that finds the queue full |
  * | `closeTimeout` | 5 seconds | the whole of closing: draining, the peer's Close, the end of the socket |
  *
+ * With `debug`, what happens on the connection is logged at debug level: how its handshake ended, each frame with its
+ * opcode, size and `fin`, but not its payload, and how the connection ended.
+ *
+ * `wrap` is put around the transport of each connection, for instance to record what passes: it is called once, when the
+ * handshake is done, and what it gives back is used instead. A `wrap` that throws is a defect, and drops the transport.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -218,30 +228,51 @@ export interface ConnectionOptions {
   readonly maxQueuedBytes?: number | undefined
   readonly overflow?: Overflow | undefined
   readonly closeTimeout?: Duration.Input | undefined
+  readonly debug?: boolean | undefined
+  readonly wrap?: ((transport: Transport, handshake: HandshakeResult) => Transport) | undefined
 }
 
 /**
- * What a platform gives to make a connection.
+ * What a platform adds to the limits and policies of its connections.
  *
  * **Details**
  *
  * `maskKey` makes the masking keys of a client, from strong randomness (see `protocol/Mask`); having it makes the
  * connection a client's. `utf8` is the platform's text codec; the portable one by default. Without a `heartbeat`, a silent
- * peer is not noticed. `deflate` is there if the handshake agreed on permessage-deflate.
+ * peer is not noticed. `metrics` are there if they are turned on.
  *
  * @category models
  * @since 0.1.0
  */
-export interface MakeOptions extends ConnectionOptions {
-  readonly handshake: HandshakeResult
+export interface SettingsOptions extends ConnectionOptions {
   readonly maskKey?: (() => number) | undefined
   readonly utf8?: Utf8.Utf8Codec | undefined
   readonly heartbeat?: Heartbeat | undefined
-  readonly deflate?: NegotiatedDeflate | undefined
+  readonly metrics?: ConnectionMetrics | undefined
 }
 
-// Not a string, which would be read for each connection.
-const defaultCloseTimeout = Duration.seconds(5)
+/**
+ * What any number of connections go by, with every default in its place; made by {@link settings}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Settings extends SessionSettings {
+  readonly debug: boolean
+  readonly wrap: ConnectionOptions["wrap"]
+}
+
+/**
+ * What is one connection's own: what its handshake settled, and how messages are compressed if that agreed on
+ * permessage-deflate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Established {
+  readonly handshake: HandshakeResult
+  readonly deflate?: NegotiatedDeflate | undefined
+}
 
 /**
  * Tells whether a value is a connection.
@@ -250,6 +281,38 @@ const defaultCloseTimeout = Duration.seconds(5)
  * @since 0.1.0
  */
 export const isConnection = (u: unknown): u is Connection => hasProperty(u, TypeId)
+
+/**
+ * Makes the settings of connections. They keep the clock and the context that they are made in.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    Effect.clockWith((clock) =>
+      Effect.succeed({
+        maskKey: options.maskKey,
+        utf8: options.utf8 ?? Utf8.portable,
+        heartbeat: options.heartbeat,
+        metrics: options.metrics,
+        limits: {
+          maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
+          maxFragments: options.maxFragments ?? 1024,
+          maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
+        },
+        receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
+        maxQueuedMessages: options.maxQueuedMessages ?? 4096,
+        maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,
+        overflow: options.overflow ?? "suspend",
+        closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
+        debug: options.debug ?? false,
+        wrap: options.wrap,
+        clock,
+        runFork: Effect.runForkWith(context)
+      })
+    )
+  )
 
 /**
  * Makes a connection from a transport whose handshake is done.
@@ -267,35 +330,12 @@ export const isConnection = (u: unknown): u is Connection => hasProperty(u, Type
  * @category constructors
  * @since 0.1.0
  */
-export const make: (transport: Transport, options: MakeOptions) => Effect.Effect<Connection, never, Scope.Scope> =
-  Effect
-    .fnUntraced(function*(transport, options) {
-      const context = yield* Effect.context<never>()
-      const clock = yield* Clock.Clock
-      return yield* Effect.acquireRelease(
-        Effect.sync(() => {
-          const connection = new ConnectionImpl(transport, {
-            handshake: options.handshake,
-            maskKey: options.maskKey,
-            utf8: options.utf8 ?? Utf8.portable,
-            heartbeat: options.heartbeat,
-            deflate: options.deflate,
-            limits: {
-              maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
-              maxFragments: options.maxFragments ?? 1024,
-              maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
-            },
-            receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
-            maxQueuedMessages: options.maxQueuedMessages ?? 4096,
-            maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,
-            overflow: options.overflow ?? "suspend",
-            closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? defaultCloseTimeout),
-            clock,
-            runFork: Effect.runForkWith(context)
-          })
-          connection.start()
-          return connection
-        }),
-        (connection, exit) => connection.release(exit)
-      )
-    })
+export const make = (
+  transport: Transport,
+  settings: Settings,
+  established: Established
+): Effect.Effect<Connection, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    open(transport, settings, established),
+    (connection, exit) => connection.release(exit)
+  )

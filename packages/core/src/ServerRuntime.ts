@@ -6,13 +6,19 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
+import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { open } from "./internal/connection.ts"
+import * as DebugLog from "./internal/debugLog.ts"
+import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
+import { makeResolver, type TrustedProxies } from "./protocol/Forwarded.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
@@ -31,6 +37,8 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  * | option | default | meaning |
  * |---|---|---|
  * | `origin` | same origin; a missing Origin is allowed | which pages may connect; others are answered 403 |
+ * | `trustedProxies` | none | whose `X-Forwarded-*` or `Forwarded` headers tell the client's address and the host |
+ * | `headers` | none | headers of every answer to an upgrade request; the hook's own go first |
  * | `handshakeTimeout` | 10 seconds | each of: the TLS handshake, a request's head (after it, 408), the hook (503) |
  * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
  * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
@@ -41,6 +49,8 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  */
 export interface ServerOptions extends Connection.ConnectionOptions {
   readonly origin?: OriginPolicy | undefined
+  readonly trustedProxies?: TrustedProxies | undefined
+  readonly headers?: Handshake.ResponseHeaders | undefined
   readonly handshakeTimeout?: Duration.Input | undefined
   readonly maxHeaders?: number | undefined
   readonly heartbeat?: Heartbeat.Options | false | undefined
@@ -53,8 +63,8 @@ export interface ServerOptions extends Connection.ConnectionOptions {
  * **Details**
  *
  * Exactly one of `accept` and `reject` is called, once. `accept` sends the 101 and hands the socket over; `reject` sends
- * another response and ends the socket; `abandon` drops the socket, whatever was called before. `lost` completes when the
- * peer goes away before its request is answered.
+ * another response and ends the socket; `abandon` drops the socket, whatever was called before. `onLost` calls back when
+ * the peer goes away before its request is answered, and gives the way to take that back.
  *
  * @category models
  * @since 0.1.0
@@ -71,7 +81,7 @@ export interface Upgrade {
   readonly accept: (headers: Handshake.ResponseHeaders) => Transport
   readonly reject: (response: Response) => void
   readonly abandon: () => void
-  readonly lost: Effect.Effect<void>
+  readonly onLost: (lost: () => void) => () => void
 }
 
 /**
@@ -166,6 +176,10 @@ export const notFound: Response = response(404, "not found")
 
 const defaultOrigin: OriginPolicy = { allow: "same-origin" }
 
+const noExtensions: ReadonlyArray<Extension> = []
+
+const timedOut = new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" })
+
 /**
  * Makes what answers upgrade requests, wherever their routes come from.
  *
@@ -183,77 +197,126 @@ export const makeUpgrades: (
     ? undefined
     : yield* Heartbeat.make(options.heartbeat)
   const handshakeTimeout = Duration.fromInputUnsafe(options.handshakeTimeout ?? "10 seconds")
-  const settings = Compression.settle(options.compression, options.deflate)
+  const metrics = (yield* CurrentConnectionMetrics)?.("server")
+  const compression = options.compression && (metrics?.compression(options.compression) ?? options.compression)
+  const compressing = Compression.settle(compression, options.deflate)
+  const settings = yield* Connection.settings({ ...options, heartbeat, metrics })
   const connections = new Set<Connection.Connection>()
+  const resolve = makeResolver(options.trustedProxies)
+  if (typeof resolve !== "function") {
+    return yield* Effect.die(new Error(`trustedProxies: ${resolve.address} is neither an IP address nor a network`))
+  }
+  const ownHeaders = Handshake.refusalHeaders(options.headers ?? {})
+  yield* checkHeaders(ownHeaders)
+  const log = options.debug === true ? DebugLog.make(yield* Effect.context<never>(), { role: "server" }) : undefined
+
+  const unanswered = ({ peerAddress, url }: Upgrade, outcome: string, status?: number, detail?: string): void => {
+    metrics?.handshake(outcome)
+    log?.("WebSocket handshake failed", {
+      peer: DebugLog.formatAddress(peerAddress),
+      path: DebugLog.pathOf(url),
+      outcome,
+      status,
+      detail
+    })
+  }
+  const reject = (upgrade: Upgrade, outcome: string, response: Response): void => {
+    unanswered(upgrade, outcome, response.status, response.body)
+    upgrade.reject({ ...response, headers: { ...ownHeaders, ...response.headers } })
+  }
+  const abandon = (upgrade: Upgrade): void => {
+    unanswered(upgrade, "lost")
+    upgrade.abandon()
+  }
 
   const upgrade: Upgrades["upgrade"] = (upgrade, find) => {
     const checked = Handshake.checkRequest(upgrade, { maxHeaders: options.maxHeaders ?? 128 })
     if (checked._tag === "HandshakeFailure") {
-      return upgrade.reject(response(checked.status, checked.detail, checked.headers))
+      return reject(upgrade, "malformed", response(checked.status, checked.detail, checked.headers))
     }
-    const request = HandshakeRequest.make({ ...upgrade, subprotocols: checked.subprotocols })
-    if (request === undefined) return upgrade.reject(response(400, "malformed request target"))
-    const { host, origin } = upgrade.headers
+    const { headers, peerAddress, tls, url } = upgrade
+    const target = HandshakeRequest.parseTarget(url)
+    if (target === undefined) return reject(upgrade, "malformed", response(400, "malformed request target"))
+    const origination = resolve({
+      address: peerAddress?._tag === "Tcp" ? peerAddress.host : undefined,
+      secure: tls !== undefined,
+      // RFC 7230, section 5.4: if the target names a host itself, it is that.
+      host: url.startsWith("/") ? headers["host"]!.trim() : target.host,
+      headers
+    })
+    if (origination === "Malformed") return reject(upgrade, "malformed", response(400, "malformed forwarding headers"))
+    const request = HandshakeRequest.make({ ...upgrade, target, subprotocols: checked.subprotocols, origination })
     // RFC 6455, section 4.2.2: an origin that is not acceptable is answered 403.
-    if (!isOriginAllowed(origin, host, options.origin ?? defaultOrigin)) {
-      return upgrade.reject(response(403, "origin not allowed"))
+    if (!isOriginAllowed(headers["origin"], request.host, options.origin ?? defaultOrigin)) {
+      return reject(upgrade, "origin", response(403, "origin not allowed"))
     }
     const route = find(request.path)
-    if ("status" in route) return upgrade.reject(route)
+    if ("status" in route) return reject(upgrade, "unserved", route)
     route.run(attempt(upgrade, route, request, checked))
   }
 
-  // From a request to its answer. Whatever goes wrong, the socket is answered or dropped.
+  // From a request to its answer, and on to the end of its connection. Whatever goes wrong, the socket is answered or
+  // dropped. The life of the connection takes the place of all that led to it, as it outlives that by far.
   const attempt = (
     upgrade: Upgrade,
     route: Route,
     request: HandshakeRequest.HandshakeRequest,
     checked: Handshake.AcceptedRequest
   ): Effect.Effect<void> =>
-    decide(route, request).pipe(
-      Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
-      Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
-      Effect.matchCauseEffect({
-        onSuccess: (life) => Effect.sync(() => route.run(life)),
-        onFailure: (cause) => refuse(upgrade, cause)
-      }),
-      Effect.onError(() => Effect.sync(upgrade.abandon))
-    )
-
-  const decide = Effect.fnUntraced(function*(route: Route, request: HandshakeRequest.HandshakeRequest) {
-    const accepted = yield* route.handshake(request).pipe(
-      Effect.timeoutOrElse({
-        duration: handshakeTimeout,
-        orElse: () => Effect.fail(new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" }))
-      }),
-      Effect.tapError(({ headers, status }) =>
-        status >= 200 && status <= 599
-          ? checkHeaders(headers)
-          : Effect.die(new Error(`status ${status} does not reject a request`))
+    Effect.uninterruptibleMask((restore) =>
+      restore(decide(upgrade, route, request)).pipe(
+        Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
+        Spans.handshake(request),
+        Effect.matchCauseEffect({
+          onSuccess: (life) => life,
+          onFailure: (cause) => Effect.onError(refuse(upgrade, cause), () => Effect.sync(() => abandon(upgrade)))
+        })
       )
     )
-    yield* checkHeaders(accepted.headers)
-    const subprotocol = accepted.subprotocol ?? Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
-    if (subprotocol !== undefined && !request.subprotocols.includes(subprotocol)) {
-      return yield* Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
+
+  const decide = Effect.fnUntraced(
+    function*(upgrade: Upgrade, route: Route, request: HandshakeRequest.HandshakeRequest) {
+      const accepted = yield* answer(upgrade, route.handshake(request)).pipe(
+        Effect.tapError(({ headers, status }) =>
+          status >= 200 && status <= 599
+            ? checkHeaders(headers)
+            : Effect.die(new Error(`status ${status} does not reject a request`))
+        )
+      )
+      yield* checkHeaders(accepted.headers)
+      const subprotocol = accepted.subprotocol ??
+        Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
+      if (subprotocol !== undefined && !request.subprotocols.includes(subprotocol)) {
+        return yield* Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
+      }
+      return { ...accepted, subprotocol }
     }
-    return { ...accepted, subprotocol }
-  })
+  )
+
+  // What the hook says, as long as the peer is there to hear it. One that says it at once needs no timer.
+  const answer = (upgrade: Upgrade, hook: ReturnType<Route["handshake"]>): ReturnType<Route["handshake"]> =>
+    Exit.isExit(hook) ? hook : Effect.withFiber((fiber) => {
+      const forget = upgrade.onLost(() => fiber.interruptUnsafe())
+      return hook.pipe(
+        Effect.timeoutOrElse({ duration: handshakeTimeout, orElse: () => Effect.fail(timedOut) }),
+        Effect.ensuring(Effect.sync(forget))
+      )
+    })
 
   const refuse = (upgrade: Upgrade, cause: Cause.Cause<HandshakeRequest.HandshakeRejected>): Effect.Effect<void> => {
     const rejected = Cause.findErrorOption(cause)
     if (rejected._tag === "Some") {
       const { body, headers, status } = rejected.value
-      return Effect.sync(() => upgrade.reject(response(status, body ?? "", headers)))
+      const outcome = rejected.value === timedOut ? "timeout" : "rejected"
+      return Effect.sync(() => reject(upgrade, outcome, response(status, body ?? "", headers)))
     }
-    if (Cause.hasInterruptsOnly(cause)) return Effect.sync(upgrade.abandon)
+    if (Cause.hasInterruptsOnly(cause)) return Effect.sync(() => abandon(upgrade))
     return Effect.andThen(
       Effect.logError("WebSocket handshake hook failed", cause),
-      Effect.sync(() => upgrade.reject(response(500, "handshake failed")))
+      Effect.sync(() => reject(upgrade, "failed", response(500, "handshake failed")))
     )
   }
 
-  // What is returned runs in a fiber of its own, and knows nothing of the upgrade: a connection outlives it by far.
   const accept = (
     upgrade: Upgrade,
     route: Route,
@@ -261,15 +324,15 @@ export const makeUpgrades: (
     checked: Handshake.AcceptedRequest,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<void> => {
-    const { data, subprotocol } = accepted
-    const deflate = settings && PerMessageDeflate.accept(checked.extensions, settings.wanted)
-    const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
+    const { data, debug = settings.debug, subprotocol } = accepted
+    const deflate = compressing && PerMessageDeflate.accept(checked.extensions, compressing.wanted)
+    const extensions = deflate === undefined ? noExtensions : [deflate.response]
     const headers = Handshake.responseHeaders({
       key: checked.key,
       sha1: options.sha1,
       subprotocol,
       extensions,
-      headers: accepted.headers
+      headers: { ...ownHeaders, ...accepted.headers }
     })
     const handshake: Connection.HandshakeResult = {
       subprotocol,
@@ -277,34 +340,40 @@ export const makeUpgrades: (
       request: { url: request.url, headers: request.headers },
       response: { status: 101, headers: Handshake.joinHeaders(headers) }
     }
-    const agreed = settings && deflate && { settings, agreed: deflate.agreed }
-    return live(upgrade.accept(headers), handshake, agreed, route.handler, data)
+    metrics?.handshake("accepted")
+    return live(
+      upgrade.accept(headers),
+      debug === settings.debug ? settings : { ...settings, debug },
+      { handshake, deflate: compressing && deflate && { settings: compressing, agreed: deflate.agreed } },
+      (connection) => route.handler(connection, data)
+    )
   }
 
   // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
   // is logged even if the server stops while the connection closes.
   const live = (
     transport: Transport,
-    handshake: Connection.HandshakeResult,
-    deflate: Compression.NegotiatedDeflate | undefined,
-    handler: Route["handler"],
-    data: unknown
-  ): Effect.Effect<void> => {
-    let connection: Connection.Connection | undefined
-    return Effect.uninterruptibleMask((restore) =>
-      Connection.make(transport, { ...options, heartbeat, handshake, deflate }).pipe(
-        Effect.flatMap((made) => {
-          connection = made
-          connections.add(made)
-          return restore(handler(made, data))
-        }),
-        Effect.scoped,
-        Effect.catchCause(logHandlerFailure),
-        // A closing connection still counts.
-        Effect.ensuring(Effect.sync(() => connection && connections.delete(connection)))
+    settings: Connection.Settings,
+    established: Connection.Established,
+    handler: (connection: Connection.Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
+  ): Effect.Effect<void> =>
+    Effect.flatMap(open(transport, settings, established), (connection) => {
+      connections.add(connection)
+      // What is made here stays as long as the connection, so it is little.
+      const handling = Effect.exit(
+        Effect.suspend(() => Effect.interruptible(Effect.scoped(handler(connection))))
       )
+      const life = Effect.flatMap(handling, (exit) =>
+        Effect.flatMap(connection.release(exit), () => {
+          // A closing connection still counts.
+          connections.delete(connection)
+          return Exit.isSuccess(exit) ? Effect.void : exit
+        }))
+      return Effect.flatMap(Spans.isTraced, (traced) => traced ? Spans.connection(connection, life) : life)
+    }).pipe(
+      Effect.catchCause(logHandlerFailure),
+      Effect.asVoid
     )
-  }
 
   return { connections, upgrade }
 })

@@ -9,7 +9,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
+import { type ConnectionMetrics, CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { pathOf } from "./internal/debugLog.ts"
+import * as Spans from "./internal/spans.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
@@ -139,31 +142,29 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
   .fnUntraced(function*(platform) {
     const shared = yield* Heartbeat.make()
     const maskKey = Mask.keysFrom(platform.randomFill)
+    const counting = (yield* CurrentConnectionMetrics)?.("client")
+    const compression = platform.compression && (counting?.compression(platform.compression) ?? platform.compression)
 
     const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {
       if (options === false) return Effect.undefined
       return options === undefined ? Effect.succeed(shared) : Heartbeat.make(options)
     }
 
-    const establish = Effect.fnUntraced(function*(
-      url: WebSocketUrl,
-      options: ConnectOptions,
-      restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-    ) {
+    const establish = Effect.fnUntraced(function*({ metrics, options, restore, traceHeaders, url }: Attempt) {
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
       if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
       const nonce = new Uint8Array(16)
       platform.randomFill(nonce)
       const key = Handshake.encodeKey(nonce)
-      const settings = Compression.settle(platform.compression, options.deflate)
-      const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
+      const compressing = Compression.settle(compression, options.deflate)
+      const extensions = compressing === undefined ? [] : [PerMessageDeflate.offer(compressing.wanted)]
       const headers = Handshake.requestHeaders({
         key,
         host: url.hostHeader,
         subprotocols,
         extensions,
-        headers: options.headers
+        headers: { ...traceHeaders, ...options.headers }
       })
       const opened = yield* restore(
         platform.open({ url, headers }).pipe(
@@ -185,17 +186,20 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         const { detail, section } = checked
         return yield* new BadUpgrade({ detail, section })
       }
-      const agreed = settings && PerMessageDeflate.agree(checked.extensions, settings.wanted)
+      const agreed = compressing && PerMessageDeflate.agree(checked.extensions, compressing.wanted)
       if (agreed !== undefined && "_tag" in agreed) {
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
-      return yield* Connection.make(opened.transport, {
+      const settings = yield* Connection.settings({
         ...options,
         maskKey,
+        metrics,
         utf8: platform.utf8,
-        heartbeat: yield* heartbeatOf(options.heartbeat),
-        deflate: settings && agreed && { settings, agreed },
+        heartbeat: yield* heartbeatOf(options.heartbeat)
+      })
+      return yield* Connection.make(opened.transport, settings, {
+        deflate: compressing && agreed && { settings: compressing, agreed },
         handshake: {
           subprotocol: checked.subprotocol,
           extensions: checked.extensions,
@@ -205,18 +209,82 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       })
     })
 
+    return yield* makeWith(establish)
+  })
+
+/**
+ * One call of `connect`, whose URL is one of RFC 6455.
+ *
+ * **Details**
+ *
+ * `traceHeaders` are what would lead the server's spans to the client's. `restore` makes an effect interruptible.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attempt {
+  readonly url: WebSocketUrl
+  readonly input: string
+  readonly options: ConnectOptions
+  readonly metrics: ConnectionMetrics | undefined
+  readonly traceHeaders: Handshake.Headers
+  readonly restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/**
+ * Makes the client of a platform that does the opening handshake by itself.
+ *
+ * **When to use**
+ *
+ * Where {@link make} does not fit, because the platform gives no access to the request and the response.
+ *
+ * **Details**
+ *
+ * `establish` makes one connection. It is not interrupted, except where it allows that by `restore`: so nothing gets lost
+ * between an open socket and the connection that owns it. Spans, the outcomes in the metrics and the debug log are added.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeWith = (
+  establish: (attempt: Attempt) => Effect.Effect<Connection.Connection, ConnectError["reason"], Scope.Scope>
+): Effect.Effect<WebSocketClient["Service"]> =>
+  Effect.map(CurrentConnectionMetrics, (current) => {
+    const metrics = current?.("client")
     return {
-      connect: (input, options = {}) => {
-        const text = String(input)
-        const url = parseUrl(text)
-        const connecting = url._tag === "InvalidUrl"
-          ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
-          // Between an open socket and the connection that owns it, nothing may interrupt.
-          : Effect.uninterruptibleMask((restore) => establish(url, options, restore))
-        return Effect.mapError(connecting, (reason) => new ConnectError({ url: text, reason }))
+      connect: (url, options = {}) => {
+        const input = String(url)
+        const parsed = parseUrl(input)
+        const connecting = parsed._tag === "InvalidUrl"
+          ? Effect.fail(new InvalidUrl({ url: input, detail: parsed.detail }))
+          : Effect.uninterruptibleMask((restore) =>
+            Spans.connect(parsed, (traceHeaders) =>
+              establish({ url: parsed, input, options, metrics, traceHeaders, restore }))
+          )
+        const told = connecting.pipe(
+          Effect.tap(() =>
+            Effect.sync(() => metrics?.handshake("accepted"))
+          ),
+          Effect.mapError((reason) => {
+            metrics?.handshake(reason._tag)
+            return new ConnectError({ url: input, reason })
+          })
+        )
+        return options.debug === true ? Effect.tapError(told, logFailure) : told
       }
     }
   })
+
+const logFailure = ({ reason, url }: ConnectError): Effect.Effect<void> =>
+  Effect.logDebug("WebSocket handshake failed").pipe(
+    Effect.annotateLogs({
+      role: "client",
+      url: pathOf(url),
+      outcome: reason._tag,
+      ...("status" in reason && { status: reason.status }),
+      ...("detail" in reason && { detail: reason.detail })
+    })
+  )
 
 // Section 4.1 lets a server choose none of the subprotocols; who offered some cannot speak without.
 const checkResponse: typeof Handshake.checkResponse = (response, expected) => {

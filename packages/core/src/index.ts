@@ -12,6 +12,11 @@ export * as Attachment from "./Attachment.ts"
 /**
  * @since 0.1.0
  */
+export * as BrowserWebSocketClient from "./BrowserWebSocketClient.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as CloseEvent from "./CloseEvent.ts"
 
 /**
@@ -23,6 +28,11 @@ export * as Compression from "./Compression.ts"
  * @since 0.1.0
  */
 export * as Connection from "./Connection.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as ConnectionMetrics from "./ConnectionMetrics.ts"
 
 /**
  * @since 0.1.0
@@ -43,6 +53,11 @@ export * as Heartbeat from "./Heartbeat.ts"
  * @since 0.1.0
  */
 export * as Message from "./Message.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as MessageCodec from "./MessageCodec.ts"
 
 /**
  * @since 0.1.0
@@ -78,6 +93,11 @@ export * as TlsState from "./TlsState.ts"
  * @since 0.1.0
  */
 export * as Transport from "./Transport.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as TypedConnection from "./TypedConnection.ts"
 
 /**
  * @since 0.1.0

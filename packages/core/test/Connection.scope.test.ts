@@ -17,9 +17,10 @@ import {
 } from "./fixture.ts"
 
 /** A connection in a scope of its own. */
-const openIn = Effect.fnUntraced(function*(scope: Scope.Scope, options?: Partial<Connection.MakeOptions>) {
+const openIn = Effect.fnUntraced(function*(scope: Scope.Scope, options: Connection.SettingsOptions = {}) {
   const { peer, transport } = yield* link("client")
-  const connection = yield* Scope.provide(Connection.make(transport, { handshake, ...options }), scope)
+  const settings = yield* Connection.settings(options)
+  const connection = yield* Scope.provide(Connection.make(transport, settings, { handshake }), scope)
   yield* Effect.addFinalizer(() => peer.reset)
   return { connection, peer }
 })
@@ -229,4 +230,41 @@ describe("what a connection leaves behind", () => {
         assert.strictEqual(members.size, 0)
       })
   )
+})
+
+describe("wrap", () => {
+  it.effect("is put around the transport once, with what the handshake settled", () =>
+    Effect.gen(function*() {
+      const seen: Array<Connection.HandshakeResult> = []
+      let bytes = 0
+      const { connection, peer } = yield* open({
+        wrap: (transport, handshake) => {
+          seen.push(handshake)
+          return {
+            ...transport,
+            start: (handler) => transport.start(handler),
+            write: (chunks) => {
+              for (const chunk of chunks) bytes += chunk.length
+              return transport.write(chunks)
+            }
+          }
+        }
+      })
+      yield* connection.send("hello")
+      yield* peer.expectText("hello")
+      assert.deepStrictEqual(seen, [handshake])
+      assert.strictEqual(bytes, 7)
+    }))
+
+  it.effect("that throws is a defect, and leaves no transport behind", () =>
+    Effect.gen(function*() {
+      const { peer, transport } = yield* link("client")
+      const wrap = () => {
+        throw new Error("broken")
+      }
+      const settings = yield* Connection.settings({ wrap })
+      const exit = yield* Effect.exit(Effect.scoped(Connection.make(transport, settings, { handshake })))
+      assert.isTrue(Exit.hasDies(exit))
+      yield* peer.expectEnd
+    }))
 })

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
 import * as Effect from "effect/Effect"
@@ -10,7 +11,6 @@ import * as Http from "node:http"
 import type { Duplex } from "node:stream"
 import * as NodeTls from "../NodeTls.ts"
 import * as NodeTransport from "../NodeTransport.ts"
-import { fromRaw } from "./headers.ts"
 import { platform } from "./platform.ts"
 
 /** What Node calls with each upgrade request. */
@@ -81,7 +81,9 @@ export const upgradeOf = (
     method: request.method ?? "",
     httpVersion: request.httpVersion,
     url: request.url ?? "",
-    headers: fromRaw(request.rawHeaders),
+    // Not `headersDistinct`: before the Node releases of March 2026, it throws at a header called `__proto__`
+    // (CVE-2026-21710).
+    headers: Handshake.headersOf(request.rawHeaders),
     rawHeaders: request.rawHeaders,
     peerAddress: NodeTransport.peerAddress(request.socket),
     localAddress: NodeTransport.localAddress(request.socket),
@@ -91,13 +93,14 @@ export const upgradeOf = (
       response.writeHead(101, headers as Http.OutgoingHttpHeaders)
       response.flushHeaders()
       response.detachSocket(socket)
+      socket.off("error", destroy)
       // Who ends what it sends is still sent what waits, and a Close. It is so in `node:http`, and not in `node:https`.
       socket.allowHalfOpen = true
       return NodeTransport.fromSocket(socket, head)
     },
     reject: (rejection) => refuse(take().response, rejection),
     abandon: () => socket.destroy(),
-    lost: gone(socket)
+    onLost: (lost) => onGone(socket, lost)
   }
 }
 
@@ -122,14 +125,12 @@ export const respond = (response: Http.ServerResponse, { body, headers, status }
 }
 
 // Who will not send any more cannot close a connection either (RFC 6455, section 7.1.2).
-const gone = (socket: Duplex): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const onGone = () => resume(Effect.void)
-    if (socket.readableEnded || socket.closed) return onGone()
-    socket.once("end", onGone)
-    socket.once("close", onGone)
-    return Effect.sync(() => {
-      socket.off("end", onGone)
-      socket.off("close", onGone)
-    })
-  })
+const onGone = (socket: Duplex, gone: () => void): () => void => {
+  if (socket.readableEnded || socket.closed) gone()
+  socket.once("end", gone)
+  socket.once("close", gone)
+  return () => {
+    socket.off("end", gone)
+    socket.off("close", gone)
+  }
+}
