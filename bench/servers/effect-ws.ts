@@ -1,8 +1,11 @@
 /** effect-ws, one message at a time through a stream, or in batches; defaults wherever a workload does not need more. */
-import { type Connection, WebSocketServer } from "@effect-ws/core"
-import { NodeWebSocketServer } from "@effect-ws/node"
-import { NodeRuntime } from "@effect/platform-node"
-import { Effect, Layer, Stream } from "effect"
+import type * as Connection from "@effect-ws/core/Connection"
+import * as WebSocketServer from "@effect-ws/core/WebSocketServer"
+import * as NodeWebSocketServer from "@effect-ws/node/NodeWebSocketServer"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import { announce, settings } from "../control.ts"
 
 const echo = (connection: Connection.Connection) =>
