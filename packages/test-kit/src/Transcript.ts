@@ -132,6 +132,7 @@ const record = (transport: Transport, clock: Clock.Clock, maxBytes: number): Rec
     transport: {
       peerAddress: transport.peerAddress,
       localAddress: transport.localAddress,
+      capabilities: transport.capabilities,
       start: (handler) =>
         transport.start({
           onData: (chunk) => {
@@ -139,6 +140,7 @@ const record = (transport: Transport, clock: Clock.Clock, maxBytes: number): Rec
             handler.onData(chunk)
           },
           onDrain: () => handler.onDrain(),
+          onOverrun: () => handler.onOverrun(),
           onEnd: () => {
             enter({ _tag: "End", at: at(), direction: "received" })
             handler.onEnd()

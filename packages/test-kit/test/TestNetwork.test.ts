@@ -315,6 +315,7 @@ describe("TestNetwork", () => {
       const wrap = (transport: Transport.Transport): Transport.Transport => ({
         peerAddress: transport.peerAddress,
         localAddress: transport.localAddress,
+        capabilities: transport.capabilities,
         start: (handler) => transport.start(handler),
         pause: () => transport.pause(),
         resume: () => transport.resume(),

@@ -38,6 +38,7 @@ export class HttpReader {
         this.read()
       },
       onDrain: () => this.next?.onDrain(),
+      onOverrun: () => this.next?.onOverrun(),
       onEnd: () => {
         this.end ??= { isClosed: false, cause: undefined }
         this.finish()
@@ -76,6 +77,7 @@ export class HttpReader {
     return {
       peerAddress: transport.peerAddress,
       localAddress: transport.localAddress,
+      capabilities: transport.capabilities,
       start: (handler) => {
         this.next = handler
         if (this.received.length > 0) handler.onData(this.received)
