@@ -25,7 +25,7 @@ import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
 import type { Overflow } from "./SendQueue.ts"
-import type { Address, Transport } from "./Transport.ts"
+import type { Address, Capability, Transport } from "./Transport.ts"
 import type { CloseError, ConnectionError, SendError } from "./WebSocketError.ts"
 
 /**
@@ -91,6 +91,8 @@ export interface HandshakeResult {
 export interface Connection {
   readonly [TypeId]: typeof TypeId
   readonly role: Role
+  /** What this connection can do beyond what all can: over sockets, everything; in a browser, nothing. */
+  readonly capabilities: ReadonlySet<Capability>
   readonly subprotocol: Option.Option<string>
   readonly extensions: ReadonlyArray<Extension>
   readonly peerAddress: Option.Option<Address>
@@ -132,7 +134,7 @@ export interface Connection {
   /**
    * Sends one message whose fragments are the elements of a stream (RFC 6455, section 5.4): text if they are strings,
    * binary if they are bytes. Control frames may go in between, other messages wait their turn. An empty stream sends
-   * nothing.
+   * nothing. Needs the capability `"Fragments"`.
    *
    * **Gotchas**
    *
@@ -151,13 +153,13 @@ export interface Connection {
     overflow?: Overflow
   ) => "Accepted" | "Dropped" | "Full" | "NotOpen"
 
-  /** Sends a Ping and waits for its own Pong: the round-trip time. */
+  /** Sends a Ping and waits for its own Pong: the round-trip time. This and the next three need `"ControlFrames"`. */
   readonly ping: Effect.Effect<Duration.Duration, SendError>
   /** Sends a Ping with a payload of at most 125 bytes, and waits for nothing. */
   readonly sendPing: (payload?: Uint8Array) => Effect.Effect<void, SendError>
   /** Sends an unsolicited Pong with a payload of at most 125 bytes (RFC 6455, section 5.5.3). */
   readonly sendPong: (payload?: Uint8Array) => Effect.Effect<void, SendError>
-  /** The Pings and Pongs that arrive; a slow observer misses the oldest of more than 64. */
+  /** The Pings and Pongs that arrive, none without that capability; a slow observer misses the oldest of more than 64. */
   readonly controls: Stream.Stream<ControlFrame>
 
   /** Messages accepted and not yet handed to the socket. */

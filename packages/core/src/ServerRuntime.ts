@@ -176,6 +176,8 @@ export const notFound: Response = response(404, "not found")
 
 const defaultOrigin: OriginPolicy = { allow: "same-origin" }
 
+const noExtensions: ReadonlyArray<Extension> = []
+
 const timedOut = new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" })
 
 /**
@@ -324,7 +326,7 @@ export const makeUpgrades: (
   ): Effect.Effect<void> => {
     const { data, debug = settings.debug, subprotocol } = accepted
     const deflate = compressing && PerMessageDeflate.accept(checked.extensions, compressing.wanted)
-    const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
+    const extensions = deflate === undefined ? noExtensions : [deflate.response]
     const headers = Handshake.responseHeaders({
       key: checked.key,
       sha1: options.sha1,
@@ -357,15 +359,18 @@ export const makeUpgrades: (
   ): Effect.Effect<void> =>
     Effect.flatMap(open(transport, settings, established), (connection) => {
       connections.add(connection)
-      return Effect.interruptible(Effect.scoped(Effect.suspend(() => handler(connection)))).pipe(
-        // A closing connection still counts.
-        Effect.onExit((exit) =>
-          Effect.andThen(connection.release(exit), Effect.sync(() => connections.delete(connection)))
-        ),
-        Spans.connection(connection),
-        Effect.catchCause(logHandlerFailure),
-        Effect.asVoid
+      // What is made here stays as long as the connection, so it is little.
+      const handling = Effect.exit(
+        Effect.suspend(() => Effect.interruptible(Effect.scoped(handler(connection))))
       )
+      const life = Effect.flatMap(handling, (exit) =>
+        Effect.flatMap(connection.release(exit), () => {
+          // A closing connection still counts.
+          connections.delete(connection)
+          return Exit.isSuccess(exit) ? Effect.void : exit
+        }))
+      return Effect.flatMap(Spans.isTraced, (traced) =>
+        Effect.catchCause(traced ? Spans.connection(connection, life) : life, logHandlerFailure))
     })
 
   return { connections, upgrade }

@@ -31,6 +31,7 @@ export interface Wire {
 const record = (transport: Transport, wire: Wire): Transport => ({
   peerAddress: { _tag: "Tcp", host: "192.0.2.1", port: 50_000 },
   localAddress: { _tag: "Unix", path: "/run/test.sock" },
+  capabilities: transport.capabilities,
   start: (handler) =>
     transport.start({
       onData: (chunk) => {
@@ -38,6 +39,7 @@ const record = (transport: Transport, wire: Wire): Transport => ({
         handler.onData(chunk)
       },
       onDrain: () => handler.onDrain(),
+      onOverrun: () => handler.onOverrun(),
       onEnd: () => handler.onEnd(),
       onClose: (cause) => handler.onClose(cause)
     }),

@@ -112,6 +112,7 @@ const record = (transport: Transport, clock: Clock.Clock): Recording => {
     transport: {
       peerAddress: transport.peerAddress,
       localAddress: transport.localAddress,
+      capabilities: transport.capabilities,
       start: (handler) =>
         transport.start({
           onData: (chunk) => {
@@ -119,6 +120,7 @@ const record = (transport: Transport, clock: Clock.Clock): Recording => {
             handler.onData(chunk)
           },
           onDrain: () => handler.onDrain(),
+          onOverrun: () => handler.onOverrun(),
           onEnd: () => {
             entries.push({ _tag: "End", at: at(), direction: "received" })
             handler.onEnd()

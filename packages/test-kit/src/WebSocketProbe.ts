@@ -166,6 +166,8 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
         isBlocked = false
         flush()
       },
+      // The links of the kit can be paused.
+      onOverrun: () => {},
       onEnd: ended,
       onClose: ended
     })

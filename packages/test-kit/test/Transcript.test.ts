@@ -1,4 +1,4 @@
-import { type Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { TestLink, TestNetwork, Transcript, WebSocketProbe, Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Schema, Stream } from "effect"
@@ -112,6 +112,7 @@ describe("a transcript", () => {
       const { entries, transport } = record({
         peerAddress: undefined,
         localAddress: undefined,
+        capabilities: Transport.allCapabilities,
         start: (given) => {
           handler = given
         },
@@ -121,7 +122,13 @@ describe("a transcript", () => {
         end: ignore,
         destroy: ignore
       })
-      transport.start({ onData: (chunk) => chunk.fill(0), onDrain: ignore, onEnd: ignore, onClose: ignore })
+      transport.start({
+        onData: (chunk) => chunk.fill(0),
+        onDrain: ignore,
+        onOverrun: ignore,
+        onEnd: ignore,
+        onClose: ignore
+      })
       for (const frame of [Wire.text("plain", { masked: false }), Wire.text("masked")]) {
         handler!.onData(Buffer.from(Wire.encode("client", [frame])))
       }

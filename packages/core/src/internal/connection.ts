@@ -29,7 +29,7 @@ import * as CloseFrame from "../protocol/CloseFrame.ts"
 import { formatExtensions } from "../protocol/ExtensionHeader.ts"
 import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
 import type { Overflow } from "../SendQueue.ts"
-import type { Transport } from "../Transport.ts"
+import type { Capability, Transport } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
 import * as DebugLog from "./debugLog.ts"
 import { type Observers, Session, type SessionSettings } from "./session.ts"
@@ -76,6 +76,9 @@ export class ConnectionImpl implements Connection {
 
   get role() {
     return this.session.settings.maskKey === undefined ? "server" : "client"
+  }
+  get capabilities() {
+    return this.session.transport.capabilities
   }
   get subprotocol() {
     return Option.fromUndefinedOr(this.handshake.subprotocol)
@@ -131,7 +134,7 @@ export class ConnectionImpl implements Connection {
   }
   get sendStream() {
     return <E, R>(fragments: Stream.Stream<string, E, R> | Stream.Stream<Uint8Array, E, R>) =>
-      Effect.suspend(() => {
+      this.requires("Fragments", () => {
         const extras = this.extras ??= {}
         const turn = extras.streamTurn ??= Semaphore.makeUnsafe(1)
         const onTorn = () => this.session.beginClose({ code: 1011, reason: "message not completed" }, false)
@@ -140,7 +143,7 @@ export class ConnectionImpl implements Connection {
   }
 
   get ping(): Effect.Effect<Duration.Duration, Errors.SendError> {
-    return Effect.suspend(() => {
+    return this.requires("ControlFrames", () => {
       const { pings, sending, settings: { clock } } = this.session
       const payload = pings.next()
       const sentAt = clock.monotonicTimeNanosUnsafe()
@@ -227,10 +230,23 @@ export class ConnectionImpl implements Connection {
   }
 
   private sendControl(opcode: Opcode, payload: Uint8Array = new Uint8Array(0)): Effect.Effect<void, Errors.SendError> {
-    const bytes = payload.length
-    return bytes > maxControlPayload
-      ? Effect.fail(new Errors.SendError({ reason: new Errors.ControlPayloadTooLong({ bytes }) }))
-      : this.session.sending.sendControl(opcode, payload)
+    return this.requires("ControlFrames", () => {
+      const bytes = payload.length
+      return bytes > maxControlPayload
+        ? Effect.fail(new Errors.SendError({ reason: new Errors.ControlPayloadTooLong({ bytes }) }))
+        : this.session.sending.sendControl(opcode, payload)
+    })
+  }
+
+  private requires<A, E, R>(
+    feature: Capability,
+    effect: () => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | Errors.SendError, R> {
+    return Effect.suspend((): Effect.Effect<A, E | Errors.SendError, R> =>
+      this.capabilities.has(feature)
+        ? effect()
+        : Effect.fail(new Errors.SendError({ reason: new Errors.Unsupported({ feature }) }))
+    )
   }
 
   private invalidClose(code: number, reason: string): Errors.CloseError["reason"] | undefined {

@@ -142,7 +142,8 @@ const withHeaders = <V>(
   own: ReadonlyArray<readonly [string, string]>,
   extra: Readonly<Record<string, V>> | undefined
 ): Readonly<Record<string, string | V>> => {
-  const added = Object.entries(extra ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const)
+  if (extra === undefined) return Object.fromEntries(own)
+  const added = Object.entries(extra).map(([name, value]) => [name.toLowerCase(), value] as const)
   return Object.fromEntries([...own, ...added.filter(([name]) => !isOwned(name))])
 }
 
@@ -274,7 +275,14 @@ export const invalidHeader = (headers: ResponseHeaders): string | undefined =>
  * @since 0.1.0
  */
 export const joinHeaders = (headers: ResponseHeaders): Headers =>
-  Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value].flat().join(", ")]))
+  isJoined(headers)
+    ? headers
+    : Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value].flat().join(", ")]))
+
+const isJoined = (headers: ResponseHeaders): headers is Headers => {
+  for (const name in headers) if (typeof headers[name] !== "string") return false
+  return true
+}
 
 /**
  * Chooses the subprotocol: the first in the server's order of preference that the client offers (RFC 6455, section 4.2.2,

@@ -91,6 +91,7 @@ export const upgradeOf = (
       response.writeHead(101, headers as Http.OutgoingHttpHeaders)
       response.flushHeaders()
       response.detachSocket(socket)
+      socket.off("error", destroy)
       // Who ends what it sends is still sent what waits, and a Close. It is so in `node:http`, and not in `node:https`.
       socket.allowHalfOpen = true
       return NodeTransport.fromSocket(socket, head)

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
+import { type Address, allCapabilities, type Transport, type TransportHandler } from "@effect-ws/core/Transport"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -252,6 +252,7 @@ class Lane {
 export class End implements Transport {
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
+  readonly capabilities = allCapabilities
   peer!: End
   outgoing!: Lane
   incoming!: Lane
