@@ -213,6 +213,9 @@ export interface Connection {
  * With `debug`, what happens on the connection is logged at debug level: how its handshake ended, each frame with its
  * opcode, size and `fin`, but not its payload, and how the connection ended.
  *
+ * `wrap` is put around the transport of each connection, for instance to record what passes: it is called once, when the
+ * handshake is done, and what it gives back is used instead. A `wrap` that throws is a defect, and drops the transport.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -226,6 +229,7 @@ export interface ConnectionOptions {
   readonly overflow?: Overflow | undefined
   readonly closeTimeout?: Duration.Input | undefined
   readonly debug?: boolean | undefined
+  readonly wrap?: ((transport: Transport, handshake: HandshakeResult) => Transport) | undefined
 }
 
 /**
@@ -255,6 +259,7 @@ export interface SettingsOptions extends ConnectionOptions {
  */
 export interface Settings extends SessionSettings {
   readonly debug: boolean
+  readonly wrap: ConnectionOptions["wrap"]
 }
 
 /**
@@ -302,6 +307,7 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
         overflow: options.overflow ?? "suspend",
         closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
         debug: options.debug ?? false,
+        wrap: options.wrap,
         clock,
         runFork: Effect.runForkWith(context)
       })

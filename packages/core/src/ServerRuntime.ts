@@ -369,9 +369,11 @@ export const makeUpgrades: (
           connections.delete(connection)
           return Exit.isSuccess(exit) ? Effect.void : exit
         }))
-      return Effect.flatMap(Spans.isTraced, (traced) =>
-        Effect.catchCause(traced ? Spans.connection(connection, life) : life, logHandlerFailure))
-    })
+      return Effect.flatMap(Spans.isTraced, (traced) => traced ? Spans.connection(connection, life) : life)
+    }).pipe(
+      Effect.catchCause(logHandlerFailure),
+      Effect.asVoid
+    )
 
   return { connections, upgrade }
 })

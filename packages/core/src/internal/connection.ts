@@ -264,10 +264,12 @@ export const open = (
   settings: Settings,
   established: Established
 ): Effect.Effect<ConnectionImpl> =>
-  settings.debug
-    ? Effect.flatMap(LogLevel.isEnabled("Debug"), (isShown) =>
+  Effect.suspend(() => {
+    if (settings.wrap !== undefined) return openWrapped(transport, settings, established)
+    if (!settings.debug) return openQuietly(transport, settings, established)
+    return Effect.flatMap(LogLevel.isEnabled("Debug"), (isShown) =>
       isShown ? openLogged(transport, settings, established) : openQuietly(transport, settings, established))
-    : openQuietly(transport, settings, established)
+  })
 
 const openQuietly = (
   transport: Transport,
@@ -279,6 +281,13 @@ const openQuietly = (
     connection.start()
     return connection
   })
+
+const openWrapped = (transport: Transport, { wrap, ...settings }: Settings, established: Established) =>
+  Effect.suspend(() =>
+    open(wrap?.(transport, established.handshake) ?? transport, { ...settings, wrap: undefined }, established)
+  ).pipe(
+    Effect.onError(() => Effect.sync(() => transport.destroy()))
+  )
 
 const openLogged = Effect.fnUntraced(function*(transport: Transport, settings: Settings, established: Established) {
   const { extensions, request, subprotocol } = established.handshake

@@ -269,6 +269,27 @@ export const invalidHeader = (headers: ResponseHeaders): string | undefined =>
   Object.entries(headers).find(([name, value]) => !isToken(name) || ![value].flat().every(isFieldValue))?.[0]
 
 /**
+ * The headers of a request or response from its lines, names and values in turns.
+ *
+ * **Details**
+ *
+ * A name such as `__proto__` is one like any other.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const headersOf = (rawHeaders: ReadonlyArray<string>): Headers => {
+  const headers = new Map<string, string>()
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!.toLowerCase()
+    const value = rawHeaders[i + 1]!
+    const before = headers.get(name)
+    headers.set(name, before === undefined ? value : `${before}, ${value}`)
+  }
+  return Object.fromEntries(headers)
+}
+
+/**
  * The headers of a response as its receiver sees them.
  *
  * @category conversions
