@@ -4,13 +4,15 @@
  * @since 0.1.0
  */
 import * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Hash from "effect/Hash"
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import type { Message } from "./Message.ts"
+import { type Message, prepare } from "./Message.ts"
+import type { MessageCodec } from "./MessageCodec.ts"
 import type { Overflow } from "./SendQueue.ts"
+import type { EncodeError } from "./WebSocketError.ts"
 
 /**
  * A room: everybody who uses the same name meets in it, in this process and, with a broker that spans them, in others.
@@ -26,7 +28,7 @@ import type { Overflow } from "./SendQueue.ts"
 export interface Room<in out Metadata, in Value> extends Equal.Equal {
   readonly name: string
   readonly metadata: MetadataCodec<Metadata>
-  readonly encode: (value: Value) => Message
+  readonly encode: (value: Value) => Effect.Effect<Message, EncodeError>
   readonly history: History | undefined
   readonly overflow: RoomOverflow
   readonly stamp: ((message: Message, position: Position) => Message) | undefined
@@ -151,24 +153,24 @@ export interface MetadataCodec<in out Metadata> {
  * | option | default | meaning |
  * |---|---|---|
  * | `member` | `Schema.Void` | the metadata that a member shows to the others |
- * | `encode` | values are messages | how a published value becomes a message |
+ * | `message` | values are messages | the codec of what is published, and of what `notify` gives |
  * | `history` | none | how many messages to keep, and for how long (`age`, 1 hour) |
  * | `overflow` | `{ close: 1013 }` | what becomes of a message where a member's queue is full; a publish may say otherwise |
- * | `stamp` | none | puts its position on a message of a room with history, so that a client can say what it saw last |
+ * | `stamp` | none | puts its position into what is published, so that a client can say what it saw last |
  * | `notify` | none | what is sent to members about who is in and about gaps; nothing where it gives `undefined` |
  *
- * `encode` runs once for each publish; `stamp` and `notify` once in each process, however many members are in the room.
+ * `stamp` and `notify` run once in each process, however many members are in the room.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Options<in out Metadata, in Value> {
+export interface Options<in out Metadata, in out Value> {
   readonly member?: Schema.Codec<Metadata, any> | undefined
-  readonly encode?: ((value: Value) => Message) | undefined
+  readonly message?: MessageCodec<Value> | undefined
   readonly history?: { readonly messages: number; readonly age?: Duration.Input | undefined } | undefined
   readonly overflow?: RoomOverflow | undefined
-  readonly stamp?: ((message: Message, position: Position) => Message) | undefined
-  readonly notify?: ((notice: Notice<NoInfer<Metadata>>) => Message | undefined) | undefined
+  readonly stamp?: ((value: NoInfer<Value>, position: Position) => NoInfer<Value>) | undefined
+  readonly notify?: ((notice: Notice<NoInfer<Metadata>>) => NoInfer<Value> | undefined) | undefined
 }
 
 /**
@@ -181,14 +183,24 @@ export interface Options<in out Metadata, in Value> {
  * **Example** (The channels of a chat)
  *
  * ```ts
- * import { Room } from "@effect-ws/core"
+ * import { MessageCodec, Room } from "@effect-ws/core"
  * import { Schema } from "effect"
  *
- * const Person = Schema.Struct({ name: Schema.String })
- * const Said = Schema.Struct({ name: Schema.String, text: Schema.String })
+ * const Event = Schema.TaggedUnion({
+ *   Said: { name: Schema.String, text: Schema.String },
+ *   Joined: { name: Schema.String },
+ *   Left: { name: Schema.String }
+ * })
  *
  * const channel = (name: string) =>
- *   Room.make(`channel/${name}`, { member: Person, encode: Schema.encodeSync(Schema.fromJsonString(Said)) })
+ *   Room.make(`channel/${name}`, {
+ *     member: Schema.Struct({ name: Schema.String }),
+ *     message: MessageCodec.json(Event),
+ *     notify: (notice) =>
+ *       notice._tag === "Joined" || notice._tag === "Left"
+ *         ? { _tag: notice._tag, name: notice.member.metadata.name }
+ *         : undefined
+ *   })
  * ```
  *
  * @category constructors
@@ -198,18 +210,30 @@ export const make = <Metadata = void, Value = Message>(
   name: string,
   options: Options<Metadata, Value> = {}
 ): Room<Metadata, Value> => {
-  const { history } = options
+  const { history, notify, stamp } = options
+  // A codec that does not do this at once is a mistake, like one that fails, and thrown to who asks.
+  const now = Effect.runSync
+  const { decode, encode } = options.message ?? messages as unknown as MessageCodec<Value>
   return {
     name,
     metadata: metadataCodec(options.member ?? Schema.Void as unknown as Schema.Codec<Metadata>),
-    encode: options.encode ?? ((value) => value as Message),
+    encode,
     history: history && { messages: history.messages, age: Duration.fromInputUnsafe(history.age ?? "1 hour") },
     overflow: options.overflow ?? { close: 1013 },
-    stamp: options.stamp,
-    notify: options.notify,
+    stamp: stamp && ((message, position) => now(encode(stamp(now(decode(message)), position)))),
+    notify: notify && ((notice) => {
+      const value = notify(notice)
+      return value === undefined ? undefined : now(encode(value))
+    }),
     [Equal.symbol]: (that) => hasName(that) && that.name === name,
     [Hash.symbol]: () => Hash.string(name)
   }
+}
+
+const messages: MessageCodec<Message> = {
+  decode: Effect.succeed,
+  encode: Effect.succeed,
+  prepare: (message) => Effect.succeed(prepare(message))
 }
 
 const hasName = (that: Equal.Equal): that is Equal.Equal & { readonly name: unknown } => "name" in that

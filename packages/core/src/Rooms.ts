@@ -21,7 +21,7 @@ import type { Message, Prepared } from "./Message.ts"
 import type { Gap, Member, Position, Presence, Published, Room, RoomOverflow } from "./Room.ts"
 import * as RoomBroker from "./RoomBroker.ts"
 import { AlreadyMember, RoomError } from "./RoomError.ts"
-import { ConnectionNotOpen, SendError } from "./WebSocketError.ts"
+import { ConnectionNotOpen, type EncodeError, SendError } from "./WebSocketError.ts"
 
 /**
  * The rooms of this process, which may span others: see `RoomBroker`.
@@ -59,7 +59,7 @@ export class Rooms extends Context.Service<Rooms, {
     room: Room<Metadata, Value>,
     value: Value,
     options?: PublishOptions
-  ) => Effect.Effect<void, RoomError>
+  ) => Effect.Effect<void, RoomError | EncodeError>
   readonly members: <Metadata>(
     room: Room<Metadata, never>
   ) => Effect.Effect<ReadonlyArray<Member<Metadata>>, RoomError>
@@ -212,13 +212,12 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
         return { ...entered, leave: Scope.close(scope, Exit.void) }
       }),
       publish: (room, value, { except, overflow = room.overflow } = {}) =>
-        Effect.suspend(() =>
+        Effect.flatMap(room.encode(value), (message) =>
           broker.publish(room.name, {
-            message: room.encode(value),
+            message,
             except: except && open.get(room.name)?.members.get(except)?.id,
             overflow
-          }, room.history)
-        ),
+          }, room.history)),
       members: (room) => Effect.scoped(Effect.map(attach(room), ({ present }) => [...present.values()])),
       count: (room) => Effect.scoped(Effect.map(attach(room), ({ present }) => present.size)),
       presence: <Metadata>(room: Room<Metadata, never>) =>

@@ -153,15 +153,17 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const renew = Effect.gen(function*() {
     const isNew = yield* evaluate(Scripts.lease, newId(), node, lease)
     if (isNew === 1) {
-      for (const [id, { metadata, room }] of members) yield* enter(id, room, metadata)
+      yield* Effect.forEach(members, ([id, { metadata, room }]) => enter(id, room, metadata), pipelined)
     }
-    for (const [id, room] of departed) {
-      yield* leave(id, room)
-      departed.delete(id)
-    }
-    for (const { history, room } of attachments) {
-      if (history !== undefined) yield* evaluate(Scripts.remember, room, remembered(history))
-    }
+    yield* Effect.forEach(
+      departed,
+      ([id, room]) => Effect.tap(leave(id, room), () => Effect.sync(() => departed.delete(id))),
+      pipelined
+    )
+    const kept = [...attachments].flatMap(({ history, room }) =>
+      history === undefined ? [] : [room, remembered(history)]
+    )
+    yield* evaluate(Scripts.remember, ...kept)
   })
 
   // Finds out what was missed, as soon as that is possible.
@@ -270,6 +272,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
     })
   })
 })
+
+const pipelined = { concurrency: 64, discard: true } as const
 
 const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<MemberRecord> => {
   const members: Array<MemberRecord> = []

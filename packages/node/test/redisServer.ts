@@ -1,7 +1,15 @@
-import { type Connection, Message, Room, type RoomError, Rooms, type WebSocketError } from "@effect-ws/core"
+import {
+  type Connection,
+  Message,
+  MessageCodec,
+  Room,
+  type RoomError,
+  Rooms,
+  type WebSocketError
+} from "@effect-ws/core"
 import * as NodeRedisRoomBroker from "@effect-ws/node/NodeRedisRoomBroker"
 import { NodeRedis } from "@effect/platform-node"
-import { Context, Effect, Layer, Logger, Queue, type Scope } from "effect"
+import { Context, Effect, Layer, Logger, Queue, Schema, type Scope } from "effect"
 import { spawn, spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { createServer } from "node:net"
@@ -93,7 +101,7 @@ export const administer = Effect.gen(function*() {
 /** A room of numbers, whose members are told "Gap" where some may be missing. */
 export const numbers = (name: string, history?: { readonly messages: number }) =>
   Room.make(name, {
-    encode: (value: number) => String(value),
+    message: MessageCodec.json(Schema.Union([Schema.Finite, Schema.Literal("Gap")])),
     history,
     notify: ({ _tag }) => _tag === "Gap" ? "Gap" : undefined
   })

@@ -134,10 +134,9 @@ end
 return reply
 `)
 
-/** room, milliseconds: remembers the epoch and the last offset of a room for so long. */
+/** room, milliseconds, room, ...: remembers the epochs and the last offsets of rooms for so long. */
 export const remember = script(`
-local room, remember = unpack(ARGV)
-redis.call('PEXPIRE', prefix .. 'history:' .. room, remember)
+for i = 1, #ARGV, 2 do redis.call('PEXPIRE', prefix .. 'history:' .. ARGV[i], ARGV[i + 1]) end
 `)
 
 /**
