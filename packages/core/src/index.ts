@@ -47,6 +47,11 @@ export * as Message from "./Message.ts"
 /**
  * @since 0.1.0
  */
+export * as Reconnect from "./Reconnect.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as ServerRuntime from "./ServerRuntime.ts"
 
 /**

@@ -17,11 +17,11 @@ import type { Attachment } from "../Attachment.ts"
 import type { CloseEvent } from "../CloseEvent.ts"
 import type { Connection, ConnectionState, ControlFrame } from "../Connection.ts"
 import type { Message, Prepared } from "../Message.ts"
-import * as CloseFrame from "../protocol/CloseFrame.ts"
 import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
 import type { Overflow } from "../SendQueue.ts"
 import type { Transport } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
+import { invalidClose } from "./invalidClose.ts"
 import { type Observers, Session, type SessionOptions } from "./session.ts"
 import { sendStream } from "./streamedMessage.ts"
 
@@ -153,8 +153,8 @@ export class ConnectionImpl implements Connection {
   get close() {
     return (code = 1000, reason = ""): Effect.Effect<void, Errors.CloseError> =>
       Effect.suspend(() => {
-        const invalid = this.invalidClose(code, reason)
-        if (invalid !== undefined) return Effect.fail(new Errors.CloseError({ reason: invalid }))
+        const invalid = invalidClose(code, reason, this.session.options.utf8)
+        if (invalid !== undefined) return Effect.fail(invalid)
         this.session.beginClose({ code, reason }, false)
         return Effect.asVoid(this.closed)
       })
@@ -214,12 +214,6 @@ export class ConnectionImpl implements Connection {
     return bytes > maxControlPayload
       ? Effect.fail(new Errors.SendError({ reason: new Errors.ControlPayloadTooLong({ bytes }) }))
       : this.session.sending.sendControl(opcode, payload)
-  }
-
-  private invalidClose(code: number, reason: string): Errors.CloseError["reason"] | undefined {
-    if (!CloseFrame.isCloseCode(code)) return new Errors.InvalidCloseCode({ code })
-    const bytes = this.session.options.utf8.byteLength(reason)
-    return bytes > CloseFrame.maxReasonBytes ? new Errors.CloseReasonTooLong({ bytes }) : undefined
   }
 }
 
