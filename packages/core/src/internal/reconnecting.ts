@@ -12,9 +12,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import * as Pull from "effect/Pull"
 import * as Queue from "effect/Queue"
-import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Connection } from "../Connection.ts"
@@ -29,10 +27,10 @@ import {
   type ConnectionError,
   ReconnectError
 } from "../WebSocketError.ts"
+import { delayAfter, type Delays } from "./delay.ts"
 import { Inbox } from "./inbox.ts"
 import { invalidClose } from "./invalidClose.ts"
 import { Outbox, type OutboxOptions } from "./outbox.ts"
-import { retryAfter } from "./retryAfter.ts"
 
 const TypeId: ReconnectingConnection["~effect-ws/core/Reconnect"] = "~effect-ws/core/Reconnect"
 
@@ -43,11 +41,7 @@ export interface ReconnectingOptions<R> extends OutboxOptions {
   readonly onConnect: (connection: Connection) => Effect.Effect<void, AttemptFailed, Scope.Scope | R>
   readonly classify: (ending: Ending) => Decision
   /** The delays of one series of attempts, from the beginning. */
-  readonly delays: Effect.Effect<
-    (now: number, ending: Ending) => Pull.Pull<[unknown, Duration.Duration], never, unknown, R>,
-    never,
-    R
-  >
+  readonly delays: Effect.Effect<Delays<R>, never, R>
   readonly stableAfter: Duration.Duration
   readonly drainSpread: Duration.Duration
   readonly receiveBufferBytes: number
@@ -177,9 +171,9 @@ export class Reconnecting<R> implements ReconnectingConnection {
 
   // Connects again and again, and tells why it gave up, if it did.
   private get run(): Effect.Effect<ReconnectError | undefined, never, R> {
-    const { classify, delays, stableAfter } = this.options
+    const { classify, delays, drainSpread, stableAfter } = this.options
     return Effect.gen({ self: this }, function*() {
-      let delay = yield* delays
+      let series = yield* delays
       let attempt = 1
       while (true) {
         this.become({ _tag: "Connecting", attempt })
@@ -187,11 +181,11 @@ export class Reconnecting<R> implements ReconnectingConnection {
         const decision = classify(ending)
         if (decision === "done") return undefined
         if (decision === "fail") return new ReconnectError({ reason: ending, exhausted: false })
-        if (Option.isSome(open) && Duration.isGreaterThanOrEqualTo(open.value, stableAfter)) delay = yield* delays
-        const wait = yield* this.delayAfter(ending, delay)
-        if (wait === undefined) return new ReconnectError({ reason: ending, exhausted: true })
+        if (Option.isSome(open) && Duration.isGreaterThanOrEqualTo(open.value, stableAfter)) series = yield* delays
+        const delay = yield* delayAfter(ending, series, drainSpread)
+        if (delay === undefined) return new ReconnectError({ reason: ending, exhausted: true })
         attempt = Option.isSome(open) ? 1 : attempt + 1
-        yield* this.wait(attempt, wait, ending)
+        yield* this.wait(attempt, delay, ending)
       }
     })
   }
@@ -225,8 +219,8 @@ export class Reconnecting<R> implements ReconnectingConnection {
       const clock = yield* Clock.Clock
       const since = clock.monotonicTimeNanosUnsafe()
       this.phase = { _tag: "Open", connection }
-      this.inbox.attach(connection)
       this.become({ _tag: "Open", connection })
+      this.inbox.attach(connection)
       yield* Effect.raceFirst(this.outbox.feed(connection), connection.closed)
       const ending = yield* endingOf(connection, this.inbox.takeOver(connection))
       return { ending, open: Option.some(Duration.nanos(clock.monotonicTimeNanosUnsafe() - since)) }
@@ -247,24 +241,6 @@ export class Reconnecting<R> implements ReconnectingConnection {
       if (closing._tag === "Release") return
       yield* Effect.orDie(connection.close(closing.code, closing.reason))
       if (phase._tag === "Open") yield* this.inbox.takeOver(connection)
-    })
-  }
-
-  // Undefined if the schedule has ended.
-  private delayAfter(
-    ending: Ending,
-    delay: Effect.Success<ReconnectingOptions<R>["delays"]>
-  ): Effect.Effect<Duration.Duration | undefined, never, R> {
-    return Effect.gen({ self: this }, function*() {
-      const now = yield* Clock.currentTimeMillis
-      const scheduled = yield* Pull.matchEffect(delay(now, ending), {
-        onSuccess: ([_, duration]) => Effect.succeed(duration),
-        onFailure: (cause) => Effect.failCause(cause),
-        onDone: () => Effect.undefined
-      })
-      if (scheduled === undefined) return undefined
-      const spread = isDraining(ending) ? Duration.times(this.options.drainSpread, yield* Random.next) : Duration.zero
-      return Duration.sum(Duration.sum(scheduled, spread), retryAfter(ending, now))
     })
   }
 
@@ -297,8 +273,9 @@ export class Reconnecting<R> implements ReconnectingConnection {
         : Exit.asVoid(exit)
       this.outbox.seal()
       this.outbox.takeAll()
-      this.inbox.close(Effect.andThen(end, Cause.done()))
+      // Whoever is resumed by the rest finds it closed.
       this.become({ _tag: "Closed", error })
+      this.inbox.close(Effect.andThen(end, Cause.done()))
       Deferred.doneUnsafe(this.ended, end)
       return Exit.isFailure(exit) && !isClosed
         ? Effect.logError("A reconnecting connection died", exit.cause)
@@ -320,7 +297,3 @@ const failureOf = (connection: Connection): Effect.Effect<ConnectionError | unde
 // Only a failed `onConnect` leaves a connection that is open.
 const exitOf = (exit: Exit.Exit<Lifetime>): Exit.Exit<void, Ending> =>
   Exit.isSuccess(exit) && exit.value.ending._tag === "AttemptFailed" ? Exit.fail(exit.value.ending) : Exit.asVoid(exit)
-
-// The server goes away, restarts, or has too much to do: all its clients are told at once.
-const isDraining = (ending: Ending): boolean =>
-  ending._tag === "ConnectionEnded" && [1001, 1012, 1013].includes(ending.closeEvent.code)
