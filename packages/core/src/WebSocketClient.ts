@@ -9,7 +9,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
+import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { pathOf } from "./internal/debugLog.ts"
+import * as Spans from "./internal/spans.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
@@ -139,6 +142,8 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
   .fnUntraced(function*(platform) {
     const shared = yield* Heartbeat.make()
     const maskKey = Mask.keysFrom(platform.randomFill)
+    const metrics = (yield* CurrentConnectionMetrics)?.("client")
+    const compression = platform.compression && (metrics?.compression(platform.compression) ?? platform.compression)
 
     const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {
       if (options === false) return Effect.undefined
@@ -156,7 +161,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const nonce = new Uint8Array(16)
       platform.randomFill(nonce)
       const key = Handshake.encodeKey(nonce)
-      const settings = Compression.settle(platform.compression, options.deflate)
+      const settings = Compression.settle(compression, options.deflate)
       const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
       const headers = Handshake.requestHeaders({
         key,
@@ -190,9 +195,11 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
+      metrics?.handshake("accepted")
       return yield* Connection.make(opened.transport, {
         ...options,
         maskKey,
+        metrics,
         utf8: platform.utf8,
         heartbeat: yield* heartbeatOf(options.heartbeat),
         deflate: settings && agreed && { settings, agreed },
@@ -212,11 +219,33 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         const connecting = url._tag === "InvalidUrl"
           ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
           // Between an open socket and the connection that owns it, nothing may interrupt.
-          : Effect.uninterruptibleMask((restore) => establish(url, options, restore))
-        return Effect.mapError(connecting, (reason) => new ConnectError({ url: text, reason }))
+          : Effect.uninterruptibleMask((restore) =>
+            Spans.connect(
+              url,
+              (headers) => establish(url, { ...options, headers: { ...headers, ...options.headers } }, restore)
+            )
+          )
+        const failed = connecting.pipe(
+          Effect.mapError((reason) => {
+            metrics?.handshake(reason._tag)
+            return new ConnectError({ url: text, reason })
+          })
+        )
+        return options.debug === true ? Effect.tapError(failed, logFailure) : failed
       }
     }
   })
+
+const logFailure = ({ reason, url }: ConnectError): Effect.Effect<void> =>
+  Effect.logDebug("WebSocket handshake failed").pipe(
+    Effect.annotateLogs({
+      role: "client",
+      url: pathOf(url),
+      outcome: reason._tag,
+      ...("status" in reason && { status: reason.status }),
+      ...("detail" in reason && { detail: reason.detail })
+    })
+  )
 
 // Section 4.1 lets a server choose none of the subprotocols; who offered some cannot speak without.
 const checkResponse: typeof Handshake.checkResponse = (response, expected) => {
