@@ -214,7 +214,7 @@ describe("a server that drains", () => {
 
   it.effect("a server that is stopped and started again gets its clients back, with what they sent meanwhile", () =>
     Effect.gen(function*() {
-      const start = Effect.gen(function*() {
+      const startServer = Effect.gen(function*() {
         const scope = yield* Scope.make()
         const Echo = WebSocketServer.serve((connection) =>
           Stream.runForEach(connection.messages, (message) => connection.send(message))
@@ -222,7 +222,7 @@ describe("a server that drains", () => {
         yield* Scope.provide(Layer.build(Layer.provide(Echo, TestNetwork.layerServer({ host: "test" }))), scope)
         return Scope.close(scope, Exit.void)
       })
-      const stop = yield* start
+      const stop = yield* startServer
       const client = yield* Reconnect.connect("ws://test")
       yield* client.send("before")
       assert.strictEqual(yield* client.receive, "before")
@@ -230,7 +230,7 @@ describe("a server that drains", () => {
       yield* stop
       yield* client.send("between")
       yield* Effect.sleep("1 minute")
-      yield* start
+      const stopAgain = yield* startServer
       assert.strictEqual(yield* client.receive, "between")
       const endings = states.flatMap((state) => state._tag === "Waiting" ? [state.ending] : [])
       assert(endings[0]?._tag === "ConnectionEnded")
@@ -241,6 +241,7 @@ describe("a server that drains", () => {
         assert.strictEqual(ending.reason._tag, "HostNotFound")
       }
       yield* client.close()
+      yield* stopAgain
     }).pipe(Random.withSeed("restart"), VirtualTime.passing, Effect.provide(network)))
 })
 
