@@ -103,8 +103,8 @@ export interface ReconnectingConnection {
    *
    * **Details**
    *
-   * A message is sent at most once, and in order. While it is buffered here, the end of a connection does not concern it;
-   * once it was handed over to a connection, it is lost if that ends before it has arrived.
+   * Messages are sent at most once, and in their order. While one is buffered here, the end of a connection does not concern
+   * it; once it was handed over to a connection, it is lost if that ends before it has arrived.
    */
   readonly send: (message: Message | Prepared) => Effect.Effect<void, SendError>
   /** Sends messages in order; suspends as `send` does. */
@@ -130,7 +130,7 @@ export interface ReconnectingConnection {
 }
 
 /**
- * Where, and as whom, to connect: the options are those of the attempt, before those of the connection as a whole.
+ * Where, and as whom, to connect. What it names takes the place of the same option of {@link connect}.
  *
  * @category models
  * @since 0.1.0

@@ -1,7 +1,7 @@
 import { Message, type Reconnect } from "@effect-ws/core"
 import { TestNetwork } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { frames, isWaiting, settle, start } from "./fixture.ts"
 import { network, open, opened, until } from "./reconnect.ts"
@@ -145,6 +145,24 @@ describe("over an open connection", () => {
       const large = "x".repeat(200_000)
       yield* client.sendAll([large, "a", large, "b"])
       assert.deepStrictEqual(yield* frames(peer, 4), [`text ${large}`, "text a", `text ${large}`, "text b"])
+    }).pipe(Effect.provide(network)))
+
+  it.effect("a message that waits in the connection, since it is larger than all that may wait there, survives it", () =>
+    Effect.gen(function*() {
+      const { accept, client, link } = yield* openStalled({ maxQueuedBytes: 1000 })
+      const large = "x".repeat(200_000)
+      yield* client.send(large)
+      // What was on its way arrives now, and what the user sent over the connection takes its place.
+      const { connection } = yield* until(client, "Open")
+      const sending = yield* start(Effect.ignore(connection.sendStream(Stream.concat(Stream.make("a"), Stream.never))))
+      yield* link.set({ flow: "open", bufferBytes: 65_536 }, "toServer")
+      yield* settle
+      assert.strictEqual(yield* client.queuedMessages, 0)
+      yield* link.reset
+      yield* Fiber.join(sending)
+      yield* until(client, "Waiting")
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* received(client, accept), [large])
     }).pipe(Effect.provide(network)))
 
   it.effect("at most once: what was handed to a socket that died is not repeated, what is buffered is sent", () =>
