@@ -161,8 +161,8 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const nonce = new Uint8Array(16)
       platform.randomFill(nonce)
       const key = Handshake.encodeKey(nonce)
-      const settings = Compression.settle(compression, options.deflate)
-      const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
+      const compressing = Compression.settle(compression, options.deflate)
+      const extensions = compressing === undefined ? [] : [PerMessageDeflate.offer(compressing.wanted)]
       const headers = Handshake.requestHeaders({
         key,
         host: url.hostHeader,
@@ -190,19 +190,21 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         const { detail, section } = checked
         return yield* new BadUpgrade({ detail, section })
       }
-      const agreed = settings && PerMessageDeflate.agree(checked.extensions, settings.wanted)
+      const agreed = compressing && PerMessageDeflate.agree(checked.extensions, compressing.wanted)
       if (agreed !== undefined && "_tag" in agreed) {
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
       metrics?.handshake("accepted")
-      return yield* Connection.make(opened.transport, {
+      const settings = yield* Connection.settings({
         ...options,
         maskKey,
         metrics,
         utf8: platform.utf8,
-        heartbeat: yield* heartbeatOf(options.heartbeat),
-        deflate: settings && agreed && { settings, agreed },
+        heartbeat: yield* heartbeatOf(options.heartbeat)
+      })
+      return yield* Connection.make(opened.transport, settings, {
+        deflate: compressing && agreed && { settings: compressing, agreed },
         handshake: {
           subprotocol: checked.subprotocol,
           extensions: checked.extensions,

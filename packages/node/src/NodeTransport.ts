@@ -36,7 +36,6 @@ function onData(this: Carrier, bytes: Buffer): void {
 }
 
 class SocketTransport implements Transport {
-  readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
   private readonly socket: Duplex
   private isPaused = false
@@ -49,12 +48,16 @@ class SocketTransport implements Transport {
     // From the first moment: a reset before `start` must not be an unhandled error.
     socket.on("error", onError)
     if (socket instanceof Socket) {
-      // A closed socket does not know them any more.
-      this.peerAddress = peerAddress(socket)
+      // A closed socket does not know its own end any more, and the other only if it was asked before.
       this.localAddress = localAddress(socket)
+      void socket.remoteAddress
       socket.setNoDelay(true)
       socket.setTimeout(0)
     }
+  }
+
+  get peerAddress(): Address | undefined {
+    return this.socket instanceof Socket ? peerAddress(this.socket) : undefined
   }
 
   start(handler: TransportHandler): void {
@@ -149,7 +152,14 @@ export const peerAddress = (socket: Socket): Address | undefined => tcp(socket.r
  * @category addresses
  * @since 0.1.0
  */
-export const localAddress = (socket: Socket): Address | undefined => tcp(socket.localAddress, socket.localPort)
+export const localAddress = (socket: Socket): Address | undefined => {
+  const { localAddress: host, localPort: port } = socket
+  // The sockets of a server mostly have the same.
+  if (latest?._tag !== "Tcp" || latest.host !== host || latest.port !== port) latest = tcp(host, port)
+  return latest
+}
+
+let latest: Address | undefined
 
 const tcp = (host: string | undefined, port: number | undefined): Address | undefined =>
   host === undefined || port === undefined ? undefined : { _tag: "Tcp", host, port }
