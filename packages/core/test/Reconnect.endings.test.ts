@@ -2,7 +2,7 @@ import { CloseEvent, Reconnect, WebSocketError as Errors } from "@effect-ws/core
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Exit, Fiber, Ref, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { frames, isWaiting, settle, start } from "./fixture.ts"
+import { answerClose, frames, isWaiting, settle, start } from "./fixture.ts"
 import { network, open, opened, until } from "./reconnect.ts"
 
 /** How `messages` ends. */
@@ -279,7 +279,7 @@ describe("onConnect", () => {
       yield* client.send("a")
       for (const n of [0, 1]) {
         const peer = yield* accept
-        yield* peer.close()
+        assert.strictEqual(yield* answerClose(peer), "close 1011")
         const { attempt, ending } = yield* until(client, "Waiting")
         assert.deepInclude(ending, { _tag: "AttemptFailed", step: "onConnect", cause: `no ${n}` })
         assert.strictEqual(attempt, n + 2)

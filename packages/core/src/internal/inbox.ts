@@ -75,11 +75,6 @@ export class Inbox {
     this.update()
   }
 
-  /** Drops what is held. */
-  discard(): void {
-    this.held.discard()
-  }
-
   private take<A>(
     own: (held: ReceiveQueue) => A,
     from: (source: Connection) => Pull.Pull<A, ConnectionError>

@@ -142,9 +142,7 @@ export class Reconnecting<R> implements ReconnectingConnection {
       ), { bufferSize: 16, strategy: "sliding" })
   }
   get retryNow(): Effect.Effect<void> {
-    return Effect.sync(() => {
-      if (this.current._tag === "Waiting") this.woken.openUnsafe()
-    })
+    return Effect.asVoid(this.woken.open)
   }
 
   /** Begins to connect. */
@@ -162,7 +160,6 @@ export class Reconnecting<R> implements ReconnectingConnection {
       if (this.closing === undefined) {
         this.closing = closing
         this.outbox.seal()
-        if (closing._tag === "Release") this.inbox.discard()
         this.fiber!.interruptUnsafe()
       }
       return Effect.asVoid(Effect.exit(this.closed))
