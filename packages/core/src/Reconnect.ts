@@ -284,8 +284,8 @@ export const defaultSchedule: Schedule.Schedule<Duration.Duration> = Schedule.mi
  * | closed with any other code, by either side: 1002, 1003, 1007 to 1010, 3000 to 4999 | fail |
  * | rejected with 408, 425, 429 or 5xx | retry, not before the response's `Retry-After` |
  * | rejected with another status | fail |
- * | `HostNotFound`, `ConnectionRefused`, `NetworkFailure`, `ConnectTimeout` | retry |
- * | `InvalidUrl`, `InvalidRequest`, `CertificateRejected`, `BadUpgrade` | fail |
+ * | `HostNotFound`, `ConnectionRefused`, `NetworkFailure`, `ConnectTimeout`, `Undisclosed` | retry |
+ * | `InvalidUrl`, `InvalidRequest`, `Unsupported`, `CertificateRejected`, `BadUpgrade` | fail |
  * | the target's effect or `onConnect` failed | retry |
  *
  * **Example** (Coming back after 4000, too)
@@ -324,11 +324,13 @@ const ofFailure = (reason: ConnectError["reason"]): Decision => {
     case "ConnectionRefused":
     case "NetworkFailure":
     case "ConnectTimeout":
+    case "Undisclosed":
       return "retry"
     case "UpgradeRejected":
       return reason.status >= 500 || [408, 425, 429].includes(reason.status) ? "retry" : "fail"
     case "InvalidUrl":
     case "InvalidRequest":
+    case "Unsupported":
     case "CertificateRejected":
     case "BadUpgrade":
       return "fail"

@@ -329,7 +329,8 @@ export class SendQueue {
     this.flushing = true
     do {
       this.write()
-    } while (!this.busy && this.serveTurns())
+      // Room is room, also while the transport is busy again.
+    } while (this.serveTurns() && !this.busy)
     this.flushing = false
     if (this.busy || this.bytes > 0) return
     this.settleDrained()

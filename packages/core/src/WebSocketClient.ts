@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
-import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
+import { type ConnectionMetrics, CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import { pathOf } from "./internal/debugLog.ts"
 import * as Spans from "./internal/spans.ts"
@@ -142,19 +142,15 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
   .fnUntraced(function*(platform) {
     const shared = yield* Heartbeat.make()
     const maskKey = Mask.keysFrom(platform.randomFill)
-    const metrics = (yield* CurrentConnectionMetrics)?.("client")
-    const compression = platform.compression && (metrics?.compression(platform.compression) ?? platform.compression)
+    const counting = (yield* CurrentConnectionMetrics)?.("client")
+    const compression = platform.compression && (counting?.compression(platform.compression) ?? platform.compression)
 
     const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {
       if (options === false) return Effect.undefined
       return options === undefined ? Effect.succeed(shared) : Heartbeat.make(options)
     }
 
-    const establish = Effect.fnUntraced(function*(
-      url: WebSocketUrl,
-      options: ConnectOptions,
-      restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-    ) {
+    const establish = Effect.fnUntraced(function*({ metrics, options, restore, traceHeaders, url }: Attempt) {
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
       if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
@@ -168,7 +164,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         host: url.hostHeader,
         subprotocols,
         extensions,
-        headers: options.headers
+        headers: { ...traceHeaders, ...options.headers }
       })
       const opened = yield* restore(
         platform.open({ url, headers }).pipe(
@@ -195,7 +191,6 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
-      metrics?.handshake("accepted")
       const settings = yield* Connection.settings({
         ...options,
         maskKey,
@@ -214,26 +209,68 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       })
     })
 
+    return yield* makeWith(establish)
+  })
+
+/**
+ * One call of `connect`, whose URL is one of RFC 6455.
+ *
+ * **Details**
+ *
+ * `traceHeaders` are what would lead the server's spans to the client's. `restore` makes an effect interruptible.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attempt {
+  readonly url: WebSocketUrl
+  readonly input: string
+  readonly options: ConnectOptions
+  readonly metrics: ConnectionMetrics | undefined
+  readonly traceHeaders: Handshake.Headers
+  readonly restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/**
+ * Makes the client of a platform that does the opening handshake by itself.
+ *
+ * **When to use**
+ *
+ * Where {@link make} does not fit, because the platform gives no access to the request and the response.
+ *
+ * **Details**
+ *
+ * `establish` makes one connection. It is not interrupted, except where it allows that by `restore`: so nothing gets lost
+ * between an open socket and the connection that owns it. Spans, the outcomes in the metrics and the debug log are added.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeWith = (
+  establish: (attempt: Attempt) => Effect.Effect<Connection.Connection, ConnectError["reason"], Scope.Scope>
+): Effect.Effect<WebSocketClient["Service"]> =>
+  Effect.map(CurrentConnectionMetrics, (current) => {
+    const metrics = current?.("client")
     return {
-      connect: (input, options = {}) => {
-        const text = String(input)
-        const url = parseUrl(text)
-        const connecting = url._tag === "InvalidUrl"
-          ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
-          // Between an open socket and the connection that owns it, nothing may interrupt.
+      connect: (url, options = {}) => {
+        const input = String(url)
+        const parsed = parseUrl(input)
+        const connecting = parsed._tag === "InvalidUrl"
+          ? Effect.fail(new InvalidUrl({ url: input, detail: parsed.detail }))
           : Effect.uninterruptibleMask((restore) =>
-            Spans.connect(
-              url,
-              (headers) => establish(url, { ...options, headers: { ...headers, ...options.headers } }, restore)
-            )
+            Spans.connect(parsed, (traceHeaders) =>
+              establish({ url: parsed, input, options, metrics, traceHeaders, restore }))
           )
-        const failed = connecting.pipe(
+        const told = connecting.pipe(
+          Effect.tap(() =>
+            Effect.sync(() => metrics?.handshake("accepted"))
+          ),
           Effect.mapError((reason) => {
             metrics?.handshake(reason._tag)
-            return new ConnectError({ url: text, reason })
+            return new ConnectError({ url: input, reason })
           })
         )
-        return options.debug === true ? Effect.tapError(failed, logFailure) : failed
+        return options.debug === true ? Effect.tapError(told, logFailure) : told
       }
     }
   })

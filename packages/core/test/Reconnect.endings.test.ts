@@ -44,11 +44,13 @@ describe("classify", () => {
       new Errors.HostNotFound({ host: "test", cause }),
       new Errors.ConnectionRefused({ cause }),
       new Errors.NetworkFailure({ cause }),
-      new Errors.ConnectTimeout({})
+      new Errors.ConnectTimeout({}),
+      new Errors.Undisclosed({ cause })
     ],
     fail: [
       new Errors.InvalidUrl({ url: "", detail: "" }),
       new Errors.InvalidRequest({ detail: "" }),
+      new Errors.Unsupported({ feature: "headers" }),
       new Errors.CertificateRejected({ detail: "", cause }),
       new Errors.BadUpgrade({ section: "4.1", detail: "" })
     ]

@@ -1,7 +1,8 @@
+import { MessageCodec, TypedConnection } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Fiber, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { isWaiting, settle, start } from "./fixture.ts"
+import { frames, isWaiting, settle, start } from "./fixture.ts"
 import { network, open, opened, until } from "./reconnect.ts"
 
 describe("receiving", () => {
@@ -104,5 +105,23 @@ describe("receiving", () => {
       assert.isTrue(yield* isWaiting(asked))
       assert.lengthOf(yield* client.pull, 1)
       yield* Fiber.join(asked)
+    }).pipe(Effect.provide(network)))
+
+  it.effect("a typed view of it sends and receives values, over a reconnect too", () =>
+    Effect.gen(function*() {
+      const { accept, client, peer } = yield* opened()
+      const codec = MessageCodec.json(Schema.Struct({ n: Schema.Finite }))
+      const typed = TypedConnection.make(client, { incoming: codec, outgoing: codec })
+      yield* peer.sendText("{\"n\":1}")
+      assert.deepStrictEqual(yield* typed.receive, { n: 1 })
+      yield* peer.reset
+      yield* until(client, "Waiting")
+      yield* typed.sendAll([{ n: 2 }, { n: 3 }])
+      yield* TestClock.adjust("1 second")
+      const second = yield* accept
+      assert.deepStrictEqual(yield* frames(second, 2), ["text {\"n\":2}", "text {\"n\":3}"])
+      yield* second.sendText("{\"n\":4}")
+      yield* second.close(1000)
+      assert.deepStrictEqual(yield* Stream.runCollect(typed.messages), [{ n: 4 }])
     }).pipe(Effect.provide(network)))
 })

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
+import { type Address, allCapabilities, type Transport, type TransportHandler } from "@effect-ws/core/Transport"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { TLSSocket } from "node:tls"
@@ -37,6 +37,7 @@ function onData(this: Carrier, bytes: Buffer): void {
 
 class SocketTransport implements Transport {
   readonly localAddress: Address | undefined
+  readonly capabilities = allCapabilities
   private readonly socket: Duplex
   private isPaused = false
   handler: TransportHandler | undefined

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { Connection } from "@effect-ws/core/Connection"
+import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import * as WebSocketClient from "@effect-ws/core/WebSocketClient"
 import {
   BadUpgrade,
@@ -24,7 +25,6 @@ import * as Https from "node:https"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
-import { fromRaw } from "./internal/headers.ts"
 import { platform } from "./internal/platform.ts"
 import * as NodeTls from "./NodeTls.ts"
 import * as NodeTransport from "./NodeTransport.ts"
@@ -99,12 +99,15 @@ const open = (tls: Tls.ConnectionOptions, over?: Duplex) => ({ headers, url }: W
     request.on("upgrade", (response, socket, head) => {
       // Made at once, so that the socket is never without a listener for its errors.
       const transport = NodeTransport.fromSocket(socket, head)
-      resume(Effect.succeed({ headers: fromRaw(response.rawHeaders), transport }))
+      resume(Effect.succeed({ headers: Handshake.headersOf(response.rawHeaders), transport }))
     })
     request.on("response", (response) => {
       const { rawHeaders, statusCode: status = 0 } = response
       if (status === 101) return fail(new BadUpgrade({ section: "4.1", detail: "101 without an upgrade" }))
-      readBody(response, (body) => fail(new UpgradeRejected({ status, headers: fromRaw(rawHeaders), body })))
+      readBody(
+        response,
+        (body) => fail(new UpgradeRejected({ status, headers: Handshake.headersOf(rawHeaders), body }))
+      )
     })
     request.end()
     return Effect.sync(() => request.destroy())

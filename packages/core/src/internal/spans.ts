@@ -41,6 +41,7 @@ export const handshake = (request: HandshakeRequest) =>
         "http.request.method": request.method,
         "url.path": request.path,
         ...(address?._tag === "Tcp" && { "network.peer.address": address.host, "network.peer.port": address.port }),
+        ...(request.clientAddress._tag === "Some" && { "client.address": request.clientAddress.value }),
         ...("user-agent" in request.headers && { "user_agent.original": request.headers["user-agent"] })
       }
       return Effect.useSpan("websocket.handshake", { kind: "server", parent, attributes }, (span) =>
