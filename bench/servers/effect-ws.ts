@@ -1,5 +1,7 @@
 /** effect-ws, one message at a time through a stream, or in batches; defaults wherever a workload does not need more. */
 import type * as Connection from "@effect-ws/core/Connection"
+import * as Room from "@effect-ws/core/Room"
+import * as Rooms from "@effect-ws/core/Rooms"
 import * as WebSocketServer from "@effect-ws/core/WebSocketServer"
 import * as NodeWebSocketServer from "@effect-ws/node/NodeWebSocketServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -27,10 +29,23 @@ const publishBatches = Effect.fnUntraced(function*(connection: Connection.Connec
   }
 })
 
+const rooms = Array.from({ length: settings.rooms ?? 0 }, (_, i) => Room.make(`room ${i}`))
+let joined = 0
+
+const publishToRoom = Effect.fnUntraced(function*(connection: Connection.Connection) {
+  const { join, publish } = yield* Rooms.Rooms
+  const room = rooms[joined++ % rooms.length]!
+  yield* join(room, connection)
+  yield* Stream.runForEach(connection.messages, (message) => publish(room, message))
+})
+
 const handlers = {
   stream: settings.broadcast ? publish : echo,
   batch: settings.broadcast ? publishBatches : echoBatches
 }
+const serving = settings.rooms === undefined
+  ? WebSocketServer.serve(handlers[settings.level ?? "stream"])
+  : Layer.provide(WebSocketServer.serve(publishToRoom), Rooms.layerMemory)
 
 const contextTakeover = settings.deflate === "context takeover"
 
@@ -39,7 +54,7 @@ const Announcement = Layer.effectDiscard(Effect.gen(function*() {
   if (address._tag === "Tcp") announce(address.port)
 }))
 
-Layer.mergeAll(WebSocketServer.serve(handlers[settings.level ?? "stream"]), Announcement).pipe(
+Layer.mergeAll(serving, Announcement).pipe(
   Layer.provide(NodeWebSocketServer.layer({
     port: 0,
     maxMessageBytes: settings.maxMessageBytes,
