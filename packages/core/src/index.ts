@@ -62,6 +62,11 @@ export * as MessageCodec from "./MessageCodec.ts"
 /**
  * @since 0.1.0
  */
+export * as Reconnect from "./Reconnect.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Room from "./Room.ts"
 
 /**
