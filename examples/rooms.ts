@@ -37,7 +37,7 @@ const roomOf = (name: string) =>
     message: toClient,
     history: { messages: 3, age: "10 minutes" },
     stamp: (event, position) => event._tag === "Said" ? { ...event, position } : event,
-    notify: (notice): typeof ToClient.Type | undefined => {
+    notify: (notice) => {
       switch (notice._tag) {
         case "Snapshot":
           return { _tag: "Present", names: notice.members.map(({ metadata }) => metadata.name) }

@@ -167,7 +167,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   })
 
   // Finds out what was missed, as soon as that is possible.
-  const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, { discard: true })).pipe(
+  const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, pipelined)).pipe(
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.orDie
   )

@@ -73,16 +73,17 @@ describe.skipIf(!hasRedis)("rooms across processes, through Redis", { timeout: 6
       assert.sameMembers(listeners[0]!.heard.map(Number), Array.from({ length: 300 }, (_, n) => n))
     })))
 
-  it.live("text, bytes and the name of a room may be anything; a member may be left out", () =>
+  it.live("text, bytes, the name of a room and the overflow policy come as they are; a member may be left out", () =>
     withRedis(Effect.gen(function*() {
       const [here, there] = [yield* process(), yield* process()]
       const room = Room.make("a b\n\"ż\" 🌍")
       const [sender, receiver] = [yield* listen(here, room), yield* listen(there, room)]
       const messages = ["", "zażółć\n🌍", new Uint8Array(0), Uint8Array.from({ length: 256 }, (_, i) => i)]
       for (const message of messages) yield* here.publish(room, message, { except: sender.connection })
-      yield* here.publish(room, "for all")
+      yield* here.publish(room, "for all", { overflow: "drop-oldest" })
       yield* receiver.until((heard) => heard.length === 5)
       assert.deepStrictEqual(receiver.heard, [...messages, "for all"])
+      assert.deepStrictEqual(receiver.overflows.slice(-2), [{ close: 1013 }, "drop-oldest"])
       yield* sender.until((heard) => heard.length === 1)
       assert.deepStrictEqual(sender.heard, ["for all"])
     })))
