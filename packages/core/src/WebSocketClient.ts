@@ -10,13 +10,23 @@ import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { basicAuthorization, credentialsOf, withoutCredentials } from "./protocol/BasicAuth.ts"
+import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
+import { redirectOf } from "./protocol/Redirect.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import { parseUrl, type WebSocketUrl } from "./protocol/WebSocketUrl.ts"
 import type { Transport } from "./Transport.ts"
-import { BadUpgrade, ConnectError, ConnectTimeout, InvalidRequest, InvalidUrl } from "./WebSocketError.ts"
+import {
+  BadUpgrade,
+  ConnectError,
+  ConnectTimeout,
+  InvalidRequest,
+  InvalidUrl,
+  RedirectRefused
+} from "./WebSocketError.ts"
 
 /**
  * Makes connections as a client.
@@ -40,9 +50,17 @@ export class WebSocketClient extends Context.Service<WebSocketClient, {
  * |---|---|---|
  * | `headers` | none | further headers of the opening request; those of the handshake itself are not replaced |
  * | `subprotocols` | none | what to offer, best first; a server that chooses none is refused |
- * | `connectTimeout` | 10 seconds | name lookup, connecting, TLS and the handshake together |
+ * | `connectTimeout` | 10 seconds | name lookup, connecting, proxies, TLS, redirects and the handshake together |
+ * | `maxRedirects` | 0 | how many redirects are followed (RFC 9110, section 15.4) |
+ * | `basicAuth` | `false` | whether the user name and password in the URL are sent (RFC 7617) |
  * | `heartbeat` | 20 s and 20 s | when a silent server is pinged and dropped; `false` turns it off |
  * | `deflate` | `false` | whether, and how, to offer compression of messages (RFC 7692) |
+ *
+ * **Gotchas**
+ *
+ * A redirect to another origin (scheme, host and port) is followed without `headers` and credentials, and those behind it
+ * too. One from `wss:` to `ws:` is not followed. Subprotocols are offered wherever it leads: where they hold a secret, do
+ * not follow redirects.
  *
  * @category models
  * @since 0.1.0
@@ -51,6 +69,8 @@ export interface ConnectOptions extends Connection.ConnectionOptions {
   readonly headers?: Handshake.Headers | undefined
   readonly subprotocols?: ReadonlyArray<string> | undefined
   readonly connectTimeout?: Duration.Input | undefined
+  readonly maxRedirects?: number | undefined
+  readonly basicAuth?: boolean | undefined
   readonly heartbeat?: Heartbeat.Options | false | undefined
   readonly deflate?: boolean | Compression.DeflateOptions | undefined
 }
@@ -145,6 +165,30 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       return options === undefined ? Effect.succeed(shared) : Heartbeat.make(options)
     }
 
+    // Each request has a key of its own (RFC 6455, section 4.1, item 7), that of a redirect too.
+    const ask = (request: Request, redirects: number): Effect.Effect<Answered, ConnectError["reason"]> =>
+      Effect.suspend(() => {
+        const { extensions, headers, maxRedirects, subprotocols, url } = request
+        const nonce = new Uint8Array(16)
+        platform.randomFill(nonce)
+        const key = Handshake.encodeKey(nonce)
+        const sent = Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, extensions, headers })
+        return platform.open({ url, headers: sent }).pipe(
+          Effect.map((opened) => ({ opened, key, url, headers: sent })),
+          Effect.catchTag("UpgradeRejected", (rejection) => {
+            const redirect = maxRedirects > 0 ? redirectOf(url, rejection) : undefined
+            if (redirect === undefined) return Effect.fail(rejection)
+            const refuse = (detail: string) =>
+              Effect.fail(new RedirectRefused({ location: rejection.headers["location"] ?? "", detail }))
+            if (redirect._tag === "InvalidRedirect") return refuse(redirect.detail)
+            if (redirects >= maxRedirects) return refuse(`more than ${maxRedirects} redirects`)
+            // Whatever is secret in them is for the origin of the URL alone.
+            const kept = redirect.isSameOrigin ? headers : {}
+            return ask({ ...request, url: redirect.url, headers: kept }, redirects + 1)
+          })
+        )
+      })
+
     const establish = Effect.fnUntraced(function*(
       url: WebSocketUrl,
       options: ConnectOptions,
@@ -153,20 +197,11 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
       if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
-      const nonce = new Uint8Array(16)
-      platform.randomFill(nonce)
-      const key = Handshake.encodeKey(nonce)
       const settings = Compression.settle(platform.compression, options.deflate)
       const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
-      const headers = Handshake.requestHeaders({
-        key,
-        host: url.hostHeader,
-        subprotocols,
-        extensions,
-        headers: options.headers
-      })
-      const opened = yield* restore(
-        platform.open({ url, headers }).pipe(
+      const { headers = {}, maxRedirects = 0 } = options
+      const { opened, ...answered } = yield* restore(
+        ask({ url, subprotocols, extensions, headers, maxRedirects }, 0).pipe(
           Effect.timeoutOrElse({
             duration: options.connectTimeout ?? "10 seconds",
             orElse: () => Effect.fail(new ConnectTimeout({}))
@@ -175,7 +210,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       )
       const response = { status: 101, headers: opened.headers }
       const checked = checkResponse(response, {
-        key,
+        key: answered.key,
         sha1: platform.sha1,
         subprotocols,
         extensions: extensions.map(({ name }) => name)
@@ -199,24 +234,53 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         handshake: {
           subprotocol: checked.subprotocol,
           extensions: checked.extensions,
-          request: { url: url.target, headers },
+          request: { url: answered.url.target, headers: answered.headers },
           response
         }
       })
     })
 
+    // Between an open socket and the connection that owns it, nothing may interrupt.
+    const connectTo = (url: WebSocketUrl, options: ConnectOptions) =>
+      Effect.uninterruptibleMask((restore) => establish(url, options, restore))
+
     return {
       connect: (input, options = {}) => {
-        const text = String(input)
-        const url = parseUrl(text)
-        const connecting = url._tag === "InvalidUrl"
-          ? Effect.fail(new InvalidUrl({ url: text, detail: url.detail }))
-          // Between an open socket and the connection that owns it, nothing may interrupt.
-          : Effect.uninterruptibleMask((restore) => establish(url, options, restore))
-        return Effect.mapError(connecting, (reason) => new ConnectError({ url: text, reason }))
+        const shown = withoutCredentials(String(input))
+        const connecting = Effect.suspend(() => {
+          const url = parseUrl(String(input))
+          if (url._tag === "InvalidUrl") return Effect.fail(new InvalidUrl({ url: shown, detail: url.detail }))
+          if (options.basicAuth !== true || !url.hasCredentials) return connectTo(url, options)
+          const authorization = authorizationOf(new URL(input))
+          if (authorization === undefined) {
+            return Effect.fail(new InvalidUrl({ url: shown, detail: "the user name or password cannot be sent" }))
+          }
+          return connectTo(url, { ...options, headers: { authorization, ...options.headers } })
+        })
+        return Effect.mapError(connecting, (reason) => new ConnectError({ url: shown, reason }))
       }
     }
   })
+
+interface Request {
+  readonly url: WebSocketUrl
+  readonly subprotocols: ReadonlyArray<string>
+  readonly extensions: ReadonlyArray<Extension>
+  readonly headers: Handshake.Headers
+  readonly maxRedirects: number
+}
+
+interface Answered {
+  readonly opened: Opened
+  readonly key: string
+  readonly url: WebSocketUrl
+  readonly headers: Handshake.Headers
+}
+
+const authorizationOf = (url: URL): string | undefined => {
+  const credentials = credentialsOf(url)
+  return credentials && basicAuthorization(credentials)
+}
 
 // Section 4.1 lets a server choose none of the subprotocols; who offered some cannot speak without.
 const checkResponse: typeof Handshake.checkResponse = (response, expected) => {
