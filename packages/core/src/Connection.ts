@@ -5,6 +5,7 @@
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
@@ -15,10 +16,12 @@ import type * as Stream from "effect/Stream"
 import type { Attachment } from "./Attachment.ts"
 import type { CloseEvent } from "./CloseEvent.ts"
 import type { NegotiatedDeflate } from "./Compression.ts"
+import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
 import { ConnectionImpl } from "./internal/connection.ts"
+import * as DebugLog from "./internal/debugLog.ts"
 import type { Message, Prepared } from "./Message.ts"
-import type { Extension } from "./protocol/ExtensionHeader.ts"
+import { type Extension, formatExtensions } from "./protocol/ExtensionHeader.ts"
 import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
@@ -206,6 +209,9 @@ export interface Connection {
  * | `overflow` | `"suspend"` | what happens to a message that finds the queue full |
  * | `closeTimeout` | 5 seconds | the whole of closing: draining, the peer's Close, the end of the socket |
  *
+ * With `debug`, what happens on the connection is logged at debug level: how its handshake ended, each frame with its
+ * opcode, size and `fin`, but not its payload, and how the connection ended.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -218,6 +224,7 @@ export interface ConnectionOptions {
   readonly maxQueuedBytes?: number | undefined
   readonly overflow?: Overflow | undefined
   readonly closeTimeout?: Duration.Input | undefined
+  readonly debug?: boolean | undefined
 }
 
 /**
@@ -227,7 +234,7 @@ export interface ConnectionOptions {
  *
  * `maskKey` makes the masking keys of a client, from strong randomness (see `protocol/Mask`); having it makes the
  * connection a client's. `utf8` is the platform's text codec; the portable one by default. Without a `heartbeat`, a silent
- * peer is not noticed. `deflate` is there if the handshake agreed on permessage-deflate.
+ * peer is not noticed. `deflate` is there if the handshake agreed on permessage-deflate, `metrics` if they are turned on.
  *
  * @category models
  * @since 0.1.0
@@ -238,6 +245,7 @@ export interface MakeOptions extends ConnectionOptions {
   readonly utf8?: Utf8.Utf8Codec | undefined
   readonly heartbeat?: Heartbeat | undefined
   readonly deflate?: NegotiatedDeflate | undefined
+  readonly metrics?: ConnectionMetrics | undefined
 }
 
 // Not a string, which would be read for each connection.
@@ -272,14 +280,17 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
     .fnUntraced(function*(transport, options) {
       const context = yield* Effect.context<never>()
       const clock = yield* Clock.Clock
+      const runFork = Effect.runForkWith(context)
       return yield* Effect.acquireRelease(
         Effect.sync(() => {
-          const connection = new ConnectionImpl(transport, {
+          const log = options.debug === true ? debugLog(context, transport, options) : undefined
+          const connection = new ConnectionImpl(log === undefined ? transport : DebugLog.logTransport(transport, log), {
             handshake: options.handshake,
             maskKey: options.maskKey,
             utf8: options.utf8 ?? Utf8.portable,
             heartbeat: options.heartbeat,
             deflate: options.deflate,
+            metrics: options.metrics,
             limits: {
               maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
               maxFragments: options.maxFragments ?? 1024,
@@ -291,11 +302,33 @@ export const make: (transport: Transport, options: MakeOptions) => Effect.Effect
             overflow: options.overflow ?? "suspend",
             closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? defaultCloseTimeout),
             clock,
-            runFork: Effect.runForkWith(context)
+            runFork
           })
+          if (log !== undefined) runFork(Effect.flatMap(connection.closed, (event) => logClose(log, connection, event)))
           connection.start()
           return connection
         }),
         (connection, exit) => connection.release(exit)
       )
     })
+
+const debugLog = (
+  context: Context.Context<never>,
+  { peerAddress }: Transport,
+  { handshake, maskKey }: MakeOptions
+): DebugLog.DebugLog => {
+  const log = DebugLog.make(context, {
+    role: maskKey === undefined ? "server" : "client",
+    peer: DebugLog.formatAddress(peerAddress),
+    path: DebugLog.pathOf(handshake.request.url)
+  })
+  const { extensions, subprotocol } = handshake
+  log("WebSocket connection opened", {
+    subprotocol,
+    extensions: extensions.length === 0 ? undefined : formatExtensions(extensions)
+  })
+  return log
+}
+
+const logClose = (log: DebugLog.DebugLog, { failure }: ConnectionImpl, event: CloseEvent): Effect.Effect<void> =>
+  Effect.sync(() => log("WebSocket connection closed", { ...event, failure: failure?._tag }))

@@ -15,7 +15,7 @@ import type { Address } from "./Transport.ts"
  *
  * **Details**
  *
- * `url` is the request target as sent, `path` and `query` its parts. Header names are in lower case; a repeated header's
+ * `method` is `GET`, `url` the request target as sent, `path` and `query` its parts. Header names are in lower case; a repeated header's
  * values are joined by commas. `subprotocols` are those offered, in the client's order of preference. `tls` is there if
  * the request came over TLS to this server itself, and not only to a proxy before it.
  *
@@ -23,6 +23,7 @@ import type { Address } from "./Transport.ts"
  * @since 0.1.0
  */
 export interface HandshakeRequest {
+  readonly method: string
   readonly url: string
   readonly path: string
   readonly query: URLSearchParams
@@ -36,7 +37,8 @@ export interface HandshakeRequest {
 
 /**
  * The answer that accepts a request: with one of the offered subprotocols, further response headers (an array for one that
- * is repeated, such as `Set-Cookie`), and data for the handler.
+ * is repeated, such as `Set-Cookie`), and data for the handler. `debug` logs what happens on this connection, whatever the
+ * server's option says.
  *
  * @category models
  * @since 0.1.0
@@ -44,6 +46,7 @@ export interface HandshakeRequest {
 export interface Accepted<out Data> {
   readonly subprotocol?: string | undefined
   readonly headers?: ResponseHeaders | undefined
+  readonly debug?: boolean | undefined
   readonly data: Data
 }
 
@@ -83,6 +86,7 @@ export class HandshakeRejected extends Schema.TaggedError<HandshakeRejected>(
  * @since 0.1.0
  */
 export const make = (head: {
+  readonly method: string
   readonly url: string
   readonly headers: Headers
   readonly subprotocols: ReadonlyArray<string>
@@ -93,6 +97,7 @@ export const make = (head: {
   const url = parseTarget(head.url)
   if (url === undefined) return undefined
   return {
+    method: head.method,
     url: head.url,
     path: url.pathname,
     query: url.searchParams,

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as MutableList from "effect/MutableList"
 import type { MessageDeflater } from "./Compression.ts"
+import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import { notOpen, Turns } from "./internal/turns.ts"
 import { isPrepared, type Message, type Prepared } from "./Message.ts"
 import { Opcode, rsv1 } from "./protocol/Frame.ts"
@@ -43,6 +44,7 @@ export interface SendQueueOptions {
   readonly maxQueuedMessages: number
   readonly maxQueuedBytes: number
   readonly overflow: Overflow
+  readonly metrics?: ConnectionMetrics | undefined
 }
 
 /**
@@ -347,6 +349,11 @@ export class SendQueue {
       if (this.encoder.bytes === 0) return
       const { encodedBytes, encodedMessages } = this
       this.encodedMessages = this.encodedBytes = 0
+      const { metrics } = this.options
+      if (metrics !== undefined) {
+        metrics.sentMessages += encodedMessages
+        metrics.sentBytes += this.encoder.bytes
+      }
       const taken = this.owner.transport.write(this.encoder.take())
       this.encoder.release(taken)
       if (taken) {

@@ -9,8 +9,11 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
+import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import * as DebugLog from "./internal/debugLog.ts"
+import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
@@ -166,6 +169,8 @@ export const notFound: Response = response(404, "not found")
 
 const defaultOrigin: OriginPolicy = { allow: "same-origin" }
 
+const timedOut = new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" })
+
 /**
  * Makes what answers upgrade requests, wherever their routes come from.
  *
@@ -183,23 +188,46 @@ export const makeUpgrades: (
     ? undefined
     : yield* Heartbeat.make(options.heartbeat)
   const handshakeTimeout = Duration.fromInputUnsafe(options.handshakeTimeout ?? "10 seconds")
-  const settings = Compression.settle(options.compression, options.deflate)
+  const metrics = (yield* CurrentConnectionMetrics)?.("server")
+  const compression = options.compression && (metrics?.compression(options.compression) ?? options.compression)
+  const settings = Compression.settle(compression, options.deflate)
   const connections = new Set<Connection.Connection>()
+
+  const log = options.debug === true ? DebugLog.make(yield* Effect.context<never>(), { role: "server" }) : undefined
+
+  const unanswered = ({ peerAddress, url }: Upgrade, outcome: string, status?: number, detail?: string): void => {
+    metrics?.handshake(outcome)
+    log?.("WebSocket handshake failed", {
+      peer: DebugLog.formatAddress(peerAddress),
+      path: DebugLog.pathOf(url),
+      outcome,
+      status,
+      detail
+    })
+  }
+  const reject = (upgrade: Upgrade, outcome: string, response: Response): void => {
+    unanswered(upgrade, outcome, response.status, response.body)
+    upgrade.reject(response)
+  }
+  const abandon = (upgrade: Upgrade): void => {
+    unanswered(upgrade, "lost")
+    upgrade.abandon()
+  }
 
   const upgrade: Upgrades["upgrade"] = (upgrade, find) => {
     const checked = Handshake.checkRequest(upgrade, { maxHeaders: options.maxHeaders ?? 128 })
     if (checked._tag === "HandshakeFailure") {
-      return upgrade.reject(response(checked.status, checked.detail, checked.headers))
+      return reject(upgrade, "malformed", response(checked.status, checked.detail, checked.headers))
     }
     const request = HandshakeRequest.make({ ...upgrade, subprotocols: checked.subprotocols })
-    if (request === undefined) return upgrade.reject(response(400, "malformed request target"))
+    if (request === undefined) return reject(upgrade, "malformed", response(400, "malformed request target"))
     const { host, origin } = upgrade.headers
     // RFC 6455, section 4.2.2: an origin that is not acceptable is answered 403.
     if (!isOriginAllowed(origin, host, options.origin ?? defaultOrigin)) {
-      return upgrade.reject(response(403, "origin not allowed"))
+      return reject(upgrade, "origin", response(403, "origin not allowed"))
     }
     const route = find(request.path)
-    if ("status" in route) return upgrade.reject(route)
+    if ("status" in route) return reject(upgrade, "unserved", route)
     route.run(attempt(upgrade, route, request, checked))
   }
 
@@ -213,19 +241,17 @@ export const makeUpgrades: (
     decide(route, request).pipe(
       Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
       Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
+      Spans.handshake(request),
       Effect.matchCauseEffect({
         onSuccess: (life) => Effect.sync(() => route.run(life)),
         onFailure: (cause) => refuse(upgrade, cause)
       }),
-      Effect.onError(() => Effect.sync(upgrade.abandon))
+      Effect.onError(() => Effect.sync(() => abandon(upgrade)))
     )
 
   const decide = Effect.fnUntraced(function*(route: Route, request: HandshakeRequest.HandshakeRequest) {
     const accepted = yield* route.handshake(request).pipe(
-      Effect.timeoutOrElse({
-        duration: handshakeTimeout,
-        orElse: () => Effect.fail(new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" }))
-      }),
+      Effect.timeoutOrElse({ duration: handshakeTimeout, orElse: () => Effect.fail(timedOut) }),
       Effect.tapError(({ headers, status }) =>
         status >= 200 && status <= 599
           ? checkHeaders(headers)
@@ -244,12 +270,13 @@ export const makeUpgrades: (
     const rejected = Cause.findErrorOption(cause)
     if (rejected._tag === "Some") {
       const { body, headers, status } = rejected.value
-      return Effect.sync(() => upgrade.reject(response(status, body ?? "", headers)))
+      const outcome = rejected.value === timedOut ? "timeout" : "rejected"
+      return Effect.sync(() => reject(upgrade, outcome, response(status, body ?? "", headers)))
     }
-    if (Cause.hasInterruptsOnly(cause)) return Effect.sync(upgrade.abandon)
+    if (Cause.hasInterruptsOnly(cause)) return Effect.sync(() => abandon(upgrade))
     return Effect.andThen(
       Effect.logError("WebSocket handshake hook failed", cause),
-      Effect.sync(() => upgrade.reject(response(500, "handshake failed")))
+      Effect.sync(() => reject(upgrade, "failed", response(500, "handshake failed")))
     )
   }
 
@@ -261,7 +288,7 @@ export const makeUpgrades: (
     checked: Handshake.AcceptedRequest,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<void> => {
-    const { data, subprotocol } = accepted
+    const { data, debug = options.debug, subprotocol } = accepted
     const deflate = settings && PerMessageDeflate.accept(checked.extensions, settings.wanted)
     const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
     const headers = Handshake.responseHeaders({
@@ -278,7 +305,8 @@ export const makeUpgrades: (
       response: { status: 101, headers: Handshake.joinHeaders(headers) }
     }
     const agreed = settings && deflate && { settings, agreed: deflate.agreed }
-    return live(upgrade.accept(headers), handshake, agreed, route.handler, data)
+    metrics?.handshake("accepted")
+    return live(upgrade.accept(headers), handshake, agreed, debug, route.handler, data)
   }
 
   // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
@@ -287,18 +315,20 @@ export const makeUpgrades: (
     transport: Transport,
     handshake: Connection.HandshakeResult,
     deflate: Compression.NegotiatedDeflate | undefined,
+    debug: boolean | undefined,
     handler: Route["handler"],
     data: unknown
   ): Effect.Effect<void> => {
     let connection: Connection.Connection | undefined
     return Effect.uninterruptibleMask((restore) =>
-      Connection.make(transport, { ...options, heartbeat, handshake, deflate }).pipe(
+      Connection.make(transport, { ...options, heartbeat, handshake, deflate, debug, metrics }).pipe(
         Effect.flatMap((made) => {
           connection = made
           connections.add(made)
           return restore(handler(made, data))
         }),
         Effect.scoped,
+        Spans.connection(handshake.request, () => connection),
         Effect.catchCause(logHandlerFailure),
         // A closing connection still counts.
         Effect.ensuring(Effect.sync(() => connection && connections.delete(connection)))

@@ -9,7 +9,10 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
+import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { pathOf } from "./internal/debugLog.ts"
+import * as Spans from "./internal/spans.ts"
 import { basicAuthorization, credentialsOf, withoutCredentials } from "./protocol/BasicAuth.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
@@ -159,6 +162,8 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
   .fnUntraced(function*(platform) {
     const shared = yield* Heartbeat.make()
     const maskKey = Mask.keysFrom(platform.randomFill)
+    const metrics = (yield* CurrentConnectionMetrics)?.("client")
+    const compression = platform.compression && (metrics?.compression(platform.compression) ?? platform.compression)
 
     const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {
       if (options === false) return Effect.undefined
@@ -197,7 +202,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
       if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
-      const settings = Compression.settle(platform.compression, options.deflate)
+      const settings = Compression.settle(compression, options.deflate)
       const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
       const { headers = {}, maxRedirects = 0 } = options
       const { opened, ...answered } = yield* restore(
@@ -225,9 +230,11 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
+      metrics?.handshake("accepted")
       return yield* Connection.make(opened.transport, {
         ...options,
         maskKey,
+        metrics,
         utf8: platform.utf8,
         heartbeat: yield* heartbeatOf(options.heartbeat),
         deflate: settings && agreed && { settings, agreed },
@@ -242,7 +249,12 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
 
     // Between an open socket and the connection that owns it, nothing may interrupt.
     const connectTo = (url: WebSocketUrl, options: ConnectOptions) =>
-      Effect.uninterruptibleMask((restore) => establish(url, options, restore))
+      Effect.uninterruptibleMask((restore) =>
+        Spans.connect(
+          url,
+          (headers) => establish(url, { ...options, headers: { ...headers, ...options.headers } }, restore)
+        )
+      )
 
     return {
       connect: (input, options = {}) => {
@@ -257,7 +269,13 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
           }
           return connectTo(url, { ...options, headers: { authorization, ...options.headers } })
         })
-        return Effect.mapError(connecting, (reason) => new ConnectError({ url: shown, reason }))
+        const failed = connecting.pipe(
+          Effect.mapError((reason) => {
+            metrics?.handshake(reason._tag)
+            return new ConnectError({ url: shown, reason })
+          })
+        )
+        return options.debug === true ? Effect.tapError(failed, logFailure) : failed
       }
     }
   })
@@ -281,6 +299,17 @@ const authorizationOf = (url: URL): string | undefined => {
   const credentials = credentialsOf(url)
   return credentials && basicAuthorization(credentials)
 }
+
+const logFailure = ({ reason, url }: ConnectError): Effect.Effect<void> =>
+  Effect.logDebug("WebSocket handshake failed").pipe(
+    Effect.annotateLogs({
+      role: "client",
+      url: pathOf(url),
+      outcome: reason._tag,
+      ...("status" in reason && { status: reason.status }),
+      ...("detail" in reason && { detail: reason.detail })
+    })
+  )
 
 // Section 4.1 lets a server choose none of the subprotocols; who offered some cannot speak without.
 const checkResponse: typeof Handshake.checkResponse = (response, expected) => {

@@ -27,6 +27,11 @@ export * as Connection from "./Connection.ts"
 /**
  * @since 0.1.0
  */
+export * as ConnectionMetrics from "./ConnectionMetrics.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as EffectSocket from "./EffectSocket.ts"
 
 /**

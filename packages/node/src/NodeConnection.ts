@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Connection from "@effect-ws/core/Connection"
+import { CurrentConnectionMetrics } from "@effect-ws/core/ConnectionMetrics"
 import * as Heartbeat from "@effect-ws/core/Heartbeat"
 import type { Role } from "@effect-ws/core/protocol/Frame"
 import * as Mask from "@effect-ws/core/protocol/Mask"
@@ -73,6 +74,7 @@ export const fromUpgraded: (
     heartbeat: heartbeat === false ? undefined : yield* Heartbeat.make(heartbeat),
     maskKey: role === "client" ? Mask.keysFrom(randomFillSync) : undefined,
     utf8: NodeUtf8.codec,
+    metrics: (yield* CurrentConnectionMetrics)?.(role),
     handshake: {
       subprotocol,
       extensions: [],

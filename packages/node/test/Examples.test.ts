@@ -60,6 +60,15 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^Pong for the heartbeat$/,
     /^HeartbeatTimeout after \d+ ms$/
   ],
+  "metrics.ts": [
+    /^while a client is connected:$/,
+    /^websocket_connections\{role="server"\} 1$/,
+    /^websocket_messages_total\{role="server",direction="received"\} 3$/,
+    /^websocket_handshakes_total\{role="server",outcome="accepted"\} 1$/,
+    /^websocket_handshakes_total\{role="server",outcome="origin"\} 1$/,
+    /^after it has left:$/,
+    /^websocket_messages_total\{role="server",direction="sent"\} 3$/
+  ],
   "mtls.ts": [
     /^Ada: welcome, Ada, until \d{4}-/,
     /^Eve: rejected with 403, DEPTH_ZERO_SELF_SIGNED_CERT$/,

@@ -57,6 +57,11 @@ export class ConnectionImpl implements Connection {
     })
   }
 
+  /** Why the connection ended, unless that was ordinary. */
+  get failure() {
+    return this.session.failure
+  }
+
   get role() {
     return this.session.options.maskKey === undefined ? "server" : "client"
   }

@@ -60,10 +60,10 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   state: ConnectionState = "Open"
   lastReceived: number
   isReading = true
+  // Why this side gave the connection up. What the peer did is read off the engine, at the end.
+  failure: Failure | undefined
 
   private readonly engine: Engine
-  // Why this side gave the connection up. What the peer did is read off the engine.
-  private failure: Failure | undefined
   private isPaused = false
   private hasPeerEnded = false
   private closeTimer: Fiber.Fiber<void> | undefined
@@ -88,6 +88,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
 
   start(): void {
     this.options.heartbeat?.add(this)
+    this.options.metrics?.opened(this)
     this.transport.start(this)
   }
 
@@ -96,6 +97,8 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   onData(chunk: Uint8Array): void {
     const now = this.options.clock.currentTimeMillisUnsafe()
     this.lastReceived = now
+    const { metrics } = this.options
+    if (metrics !== undefined) metrics.receivedBytes += chunk.length
     this.sending.deferFlush()
     this.handle(this.engine.receive(chunk, now, maxBatch))
     this.proceed(now)
@@ -145,7 +148,8 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.options.heartbeat?.remove(this)
     this.closeTimer?.interruptUnsafe()
     const event = this.closeEvent()
-    const failure = this.failure ?? this.failureOf(event, cause)
+    const failure = this.failure ??= this.failureOf(event, cause)
+    this.options.metrics?.closed(this, event, failure?._tag === "HeartbeatTimeout")
     this.sending.end()
     this.pings.end()
     this.receiving.close(
@@ -218,6 +222,8 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     // During closing, reading goes on however full the buffer is, since the peer's Close may be behind. From the first
     // batch without room on, everything is dropped: an early end is better than a gap.
     if (this.state !== "Open" && this.isFull) this.receiving.stop()
+    const { metrics } = this.options
+    if (metrics !== undefined) metrics.receivedMessages += messages.length
     this.receiving.offer(messages)
   }
 
