@@ -15,31 +15,15 @@ import { connectRaw, listenRaw } from "./rawPeer.ts"
 export const withClient = (options: NodeWebSocketClient.Options) =>
   Effect.provide(Layer.orDie(NodeWebSocketClient.layerWith(options)))
 
-/** A proxy that connects to whatever it is asked for, and keeps the requests. */
-export const startHttpProxy = Effect.fnUntraced(function*(tls?: Certificate) {
-  const requests: Array<{ readonly target: string; readonly headers: Http.IncomingHttpHeaders }> = []
+/** Listens until the end of the scope, and drops all sockets then. */
+const listen = Effect.fnUntraced(function*(server: Net.Server | Http.Server) {
   const sockets = new Set<Duplex>()
   const keep = (socket: Duplex) => {
     sockets.add(socket)
     socket.on("error", () => socket.destroy())
     socket.once("close", () => sockets.delete(socket))
   }
-  const server = tls === undefined ? Http.createServer() : Https.createServer(tls)
   server.on("connection", keep)
-  server.on("connect", (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
-    const target = request.url ?? ""
-    requests.push({ target, headers: request.headers })
-    const { hostname, port } = new URL(`ws://${target}`)
-    const upstream = Net.connect(Number(port), hostname.replace(/^\[|\]$/g, ""), () => {
-      socket.write("HTTP/1.1 200 Connection established\r\n\r\n")
-      upstream.write(head)
-      upstream.pipe(socket).pipe(upstream)
-    })
-    keep(upstream)
-    keep(socket)
-    upstream.once("close", () => socket.destroy())
-    socket.once("close", () => upstream.destroy())
-  })
   yield* Effect.acquireRelease(
     Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
     () =>
@@ -48,8 +32,53 @@ export const startHttpProxy = Effect.fnUntraced(function*(tls?: Certificate) {
         server.close(() => resume(Effect.void))
       })
   )
-  const { port } = server.address() as Net.AddressInfo
+  const relay = (port: number, host: string, socket: Duplex, onConnected: (upstream: Net.Socket) => void) => {
+    const upstream = Net.connect(port, host, () => {
+      onConnected(upstream)
+      upstream.pipe(socket).pipe(upstream)
+    })
+    keep(upstream)
+    keep(socket)
+    upstream.once("close", () => socket.destroy())
+    socket.once("close", () => upstream.destroy())
+  }
+  return { port: (server.address() as Net.AddressInfo).port, relay }
+})
+
+/** A proxy that connects to whatever it is asked for, and keeps the requests. */
+export const startHttpProxy = Effect.fnUntraced(function*(tls?: Certificate) {
+  const requests: Array<{ readonly target: string; readonly headers: Http.IncomingHttpHeaders }> = []
+  const server = tls === undefined ? Http.createServer() : Https.createServer(tls)
+  const { port, relay } = yield* listen(server)
+  server.on("connect", (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
+    const target = request.url ?? ""
+    requests.push({ target, headers: request.headers })
+    const { hostname, port } = new URL(`ws://${target}`)
+    relay(Number(port), hostname.replace(/^\[|\]$/g, ""), socket, (upstream) => {
+      socket.write("HTTP/1.1 200 Connection established\r\n\r\n")
+      upstream.write(head)
+    })
+  })
   return { port, url: `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`, requests }
+})
+
+/** A SOCKS proxy that connects to whatever IPv4 address it is asked for, but not to port 1. */
+export const startSocksProxy = Effect.gen(function*() {
+  const server = Net.createServer()
+  const { port, relay } = yield* listen(server)
+  server.on("connection", (socket) => {
+    const reply = (code: number) => socket.write(Uint8Array.of(5, code, 0, 1, 0, 0, 0, 0, 0, 0))
+    // Each of the client's messages waits for the answer to the one before, and comes in one piece.
+    socket.once("data", () => {
+      socket.write(Uint8Array.of(5, 0))
+      socket.once("data", (request) => {
+        const port = request.readUInt16BE(8)
+        if (port === 1) return reply(5)
+        return relay(port, request.subarray(4, 8).join("."), socket, () => reply(0))
+      })
+    })
+  })
+  return `socks5://127.0.0.1:${port}`
 })
 
 /** Whether a program is there; where it is not, tells why its tests are skipped. */
