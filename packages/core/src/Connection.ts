@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,10 +17,10 @@ import type { CloseEvent } from "./CloseEvent.ts"
 import type { NegotiatedDeflate } from "./Compression.ts"
 import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
-import { ConnectionImpl } from "./internal/connection.ts"
-import * as DebugLog from "./internal/debugLog.ts"
+import { open } from "./internal/connection.ts"
+import type { SessionSettings } from "./internal/session.ts"
 import type { Message, Prepared } from "./Message.ts"
-import { type Extension, formatExtensions } from "./protocol/ExtensionHeader.ts"
+import type { Extension } from "./protocol/ExtensionHeader.ts"
 import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
@@ -228,28 +227,45 @@ export interface ConnectionOptions {
 }
 
 /**
- * What a platform gives to make a connection.
+ * What a platform adds to the limits and policies of its connections.
  *
  * **Details**
  *
  * `maskKey` makes the masking keys of a client, from strong randomness (see `protocol/Mask`); having it makes the
  * connection a client's. `utf8` is the platform's text codec; the portable one by default. Without a `heartbeat`, a silent
- * peer is not noticed. `deflate` is there if the handshake agreed on permessage-deflate, `metrics` if they are turned on.
+ * peer is not noticed. `metrics` are there if they are turned on.
  *
  * @category models
  * @since 0.1.0
  */
-export interface MakeOptions extends ConnectionOptions {
-  readonly handshake: HandshakeResult
+export interface SettingsOptions extends ConnectionOptions {
   readonly maskKey?: (() => number) | undefined
   readonly utf8?: Utf8.Utf8Codec | undefined
   readonly heartbeat?: Heartbeat | undefined
-  readonly deflate?: NegotiatedDeflate | undefined
   readonly metrics?: ConnectionMetrics | undefined
 }
 
-// Not a string, which would be read for each connection.
-const defaultCloseTimeout = Duration.seconds(5)
+/**
+ * What any number of connections go by, with every default in its place; made by {@link settings}.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Settings extends SessionSettings {
+  readonly debug: boolean
+}
+
+/**
+ * What is one connection's own: what its handshake settled, and how messages are compressed if that agreed on
+ * permessage-deflate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Established {
+  readonly handshake: HandshakeResult
+  readonly deflate?: NegotiatedDeflate | undefined
+}
 
 /**
  * Tells whether a value is a connection.
@@ -258,6 +274,37 @@ const defaultCloseTimeout = Duration.seconds(5)
  * @since 0.1.0
  */
 export const isConnection = (u: unknown): u is Connection => hasProperty(u, TypeId)
+
+/**
+ * Makes the settings of connections. They keep the clock and the context that they are made in.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
+  Effect.contextWith((context: Context.Context<never>) =>
+    Effect.clockWith((clock) =>
+      Effect.succeed({
+        maskKey: options.maskKey,
+        utf8: options.utf8 ?? Utf8.portable,
+        heartbeat: options.heartbeat,
+        metrics: options.metrics,
+        limits: {
+          maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
+          maxFragments: options.maxFragments ?? 1024,
+          maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
+        },
+        receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
+        maxQueuedMessages: options.maxQueuedMessages ?? 4096,
+        maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,
+        overflow: options.overflow ?? "suspend",
+        closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
+        debug: options.debug ?? false,
+        clock,
+        runFork: Effect.runForkWith(context)
+      })
+    )
+  )
 
 /**
  * Makes a connection from a transport whose handshake is done.
@@ -275,60 +322,12 @@ export const isConnection = (u: unknown): u is Connection => hasProperty(u, Type
  * @category constructors
  * @since 0.1.0
  */
-export const make: (transport: Transport, options: MakeOptions) => Effect.Effect<Connection, never, Scope.Scope> =
-  Effect
-    .fnUntraced(function*(transport, options) {
-      const context = yield* Effect.context<never>()
-      const clock = yield* Clock.Clock
-      const runFork = Effect.runForkWith(context)
-      return yield* Effect.acquireRelease(
-        Effect.sync(() => {
-          const log = options.debug === true ? debugLog(context, transport, options) : undefined
-          const connection = new ConnectionImpl(log === undefined ? transport : DebugLog.logTransport(transport, log), {
-            handshake: options.handshake,
-            maskKey: options.maskKey,
-            utf8: options.utf8 ?? Utf8.portable,
-            heartbeat: options.heartbeat,
-            deflate: options.deflate,
-            metrics: options.metrics,
-            limits: {
-              maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
-              maxFragments: options.maxFragments ?? 1024,
-              maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
-            },
-            receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
-            maxQueuedMessages: options.maxQueuedMessages ?? 4096,
-            maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,
-            overflow: options.overflow ?? "suspend",
-            closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? defaultCloseTimeout),
-            clock,
-            runFork
-          })
-          if (log !== undefined) runFork(Effect.flatMap(connection.closed, (event) => logClose(log, connection, event)))
-          connection.start()
-          return connection
-        }),
-        (connection, exit) => connection.release(exit)
-      )
-    })
-
-const debugLog = (
-  context: Context.Context<never>,
-  { peerAddress }: Transport,
-  { handshake, maskKey }: MakeOptions
-): DebugLog.DebugLog => {
-  const log = DebugLog.make(context, {
-    role: maskKey === undefined ? "server" : "client",
-    peer: DebugLog.formatAddress(peerAddress),
-    path: DebugLog.pathOf(handshake.request.url)
-  })
-  const { extensions, subprotocol } = handshake
-  log("WebSocket connection opened", {
-    subprotocol,
-    extensions: extensions.length === 0 ? undefined : formatExtensions(extensions)
-  })
-  return log
-}
-
-const logClose = (log: DebugLog.DebugLog, { failure }: ConnectionImpl, event: CloseEvent): Effect.Effect<void> =>
-  Effect.sync(() => log("WebSocket connection closed", { ...event, failure: failure?._tag }))
+export const make = (
+  transport: Transport,
+  settings: Settings,
+  established: Established
+): Effect.Effect<Connection, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    open(transport, settings, established),
+    (connection, exit) => connection.release(exit)
+  )

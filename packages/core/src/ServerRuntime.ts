@@ -6,12 +6,14 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { open } from "./internal/connection.ts"
 import * as DebugLog from "./internal/debugLog.ts"
 import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
@@ -56,8 +58,8 @@ export interface ServerOptions extends Connection.ConnectionOptions {
  * **Details**
  *
  * Exactly one of `accept` and `reject` is called, once. `accept` sends the 101 and hands the socket over; `reject` sends
- * another response and ends the socket; `abandon` drops the socket, whatever was called before. `lost` completes when the
- * peer goes away before its request is answered.
+ * another response and ends the socket; `abandon` drops the socket, whatever was called before. `onLost` calls back when
+ * the peer goes away before its request is answered, and gives the way to take that back.
  *
  * @category models
  * @since 0.1.0
@@ -74,7 +76,7 @@ export interface Upgrade {
   readonly accept: (headers: Handshake.ResponseHeaders) => Transport
   readonly reject: (response: Response) => void
   readonly abandon: () => void
-  readonly lost: Effect.Effect<void>
+  readonly onLost: (lost: () => void) => () => void
 }
 
 /**
@@ -190,7 +192,8 @@ export const makeUpgrades: (
   const handshakeTimeout = Duration.fromInputUnsafe(options.handshakeTimeout ?? "10 seconds")
   const metrics = (yield* CurrentConnectionMetrics)?.("server")
   const compression = options.compression && (metrics?.compression(options.compression) ?? options.compression)
-  const settings = Compression.settle(compression, options.deflate)
+  const compressing = Compression.settle(compression, options.deflate)
+  const settings = yield* Connection.settings({ ...options, heartbeat, metrics })
   const connections = new Set<Connection.Connection>()
 
   const log = options.debug === true ? DebugLog.make(yield* Effect.context<never>(), { role: "server" }) : undefined
@@ -231,40 +234,53 @@ export const makeUpgrades: (
     route.run(attempt(upgrade, route, request, checked))
   }
 
-  // From a request to its answer. Whatever goes wrong, the socket is answered or dropped.
+  // From a request to its answer, and on to the end of its connection. Whatever goes wrong, the socket is answered or
+  // dropped. The life of the connection takes the place of all that led to it, as it outlives that by far.
   const attempt = (
     upgrade: Upgrade,
     route: Route,
     request: HandshakeRequest.HandshakeRequest,
     checked: Handshake.AcceptedRequest
   ): Effect.Effect<void> =>
-    decide(route, request).pipe(
-      Effect.raceFirst(Effect.andThen(upgrade.lost, Effect.interrupt)),
-      Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
-      Spans.handshake(request),
-      Effect.matchCauseEffect({
-        onSuccess: (life) => Effect.sync(() => route.run(life)),
-        onFailure: (cause) => refuse(upgrade, cause)
-      }),
-      Effect.onError(() => Effect.sync(() => abandon(upgrade)))
-    )
-
-  const decide = Effect.fnUntraced(function*(route: Route, request: HandshakeRequest.HandshakeRequest) {
-    const accepted = yield* route.handshake(request).pipe(
-      Effect.timeoutOrElse({ duration: handshakeTimeout, orElse: () => Effect.fail(timedOut) }),
-      Effect.tapError(({ headers, status }) =>
-        status >= 200 && status <= 599
-          ? checkHeaders(headers)
-          : Effect.die(new Error(`status ${status} does not reject a request`))
+    Effect.uninterruptibleMask((restore) =>
+      restore(decide(upgrade, route, request)).pipe(
+        Effect.map((accepted) => accept(upgrade, route, request, checked, accepted)),
+        Spans.handshake(request),
+        Effect.matchCauseEffect({
+          onSuccess: (life) => life,
+          onFailure: (cause) => Effect.onError(refuse(upgrade, cause), () => Effect.sync(() => abandon(upgrade)))
+        })
       )
     )
-    yield* checkHeaders(accepted.headers)
-    const subprotocol = accepted.subprotocol ?? Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
-    if (subprotocol !== undefined && !request.subprotocols.includes(subprotocol)) {
-      return yield* Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
+
+  const decide = Effect.fnUntraced(
+    function*(upgrade: Upgrade, route: Route, request: HandshakeRequest.HandshakeRequest) {
+      const accepted = yield* answer(upgrade, route.handshake(request)).pipe(
+        Effect.tapError(({ headers, status }) =>
+          status >= 200 && status <= 599
+            ? checkHeaders(headers)
+            : Effect.die(new Error(`status ${status} does not reject a request`))
+        )
+      )
+      yield* checkHeaders(accepted.headers)
+      const subprotocol = accepted.subprotocol ??
+        Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
+      if (subprotocol !== undefined && !request.subprotocols.includes(subprotocol)) {
+        return yield* Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
+      }
+      return { ...accepted, subprotocol }
     }
-    return { ...accepted, subprotocol }
-  })
+  )
+
+  // What the hook says, as long as the peer is there to hear it. One that says it at once needs no timer.
+  const answer = (upgrade: Upgrade, hook: ReturnType<Route["handshake"]>): ReturnType<Route["handshake"]> =>
+    Exit.isExit(hook) ? hook : Effect.withFiber((fiber) => {
+      const forget = upgrade.onLost(() => fiber.interruptUnsafe())
+      return hook.pipe(
+        Effect.timeoutOrElse({ duration: handshakeTimeout, orElse: () => Effect.fail(timedOut) }),
+        Effect.ensuring(Effect.sync(forget))
+      )
+    })
 
   const refuse = (upgrade: Upgrade, cause: Cause.Cause<HandshakeRequest.HandshakeRejected>): Effect.Effect<void> => {
     const rejected = Cause.findErrorOption(cause)
@@ -280,7 +296,6 @@ export const makeUpgrades: (
     )
   }
 
-  // What is returned runs in a fiber of its own, and knows nothing of the upgrade: a connection outlives it by far.
   const accept = (
     upgrade: Upgrade,
     route: Route,
@@ -288,8 +303,8 @@ export const makeUpgrades: (
     checked: Handshake.AcceptedRequest,
     accepted: HandshakeRequest.Accepted<unknown>
   ): Effect.Effect<void> => {
-    const { data, debug = options.debug, subprotocol } = accepted
-    const deflate = settings && PerMessageDeflate.accept(checked.extensions, settings.wanted)
+    const { data, debug = settings.debug, subprotocol } = accepted
+    const deflate = compressing && PerMessageDeflate.accept(checked.extensions, compressing.wanted)
     const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
     const headers = Handshake.responseHeaders({
       key: checked.key,
@@ -304,37 +319,35 @@ export const makeUpgrades: (
       request: { url: request.url, headers: request.headers },
       response: { status: 101, headers: Handshake.joinHeaders(headers) }
     }
-    const agreed = settings && deflate && { settings, agreed: deflate.agreed }
     metrics?.handshake("accepted")
-    return live(upgrade.accept(headers), handshake, agreed, debug, route.handler, data)
+    return live(
+      upgrade.accept(headers),
+      debug === settings.debug ? settings : { ...settings, debug },
+      { handshake, deflate: compressing && deflate && { settings: compressing, agreed: deflate.agreed } },
+      (connection) => route.handler(connection, data)
+    )
   }
 
   // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
   // is logged even if the server stops while the connection closes.
   const live = (
     transport: Transport,
-    handshake: Connection.HandshakeResult,
-    deflate: Compression.NegotiatedDeflate | undefined,
-    debug: boolean | undefined,
-    handler: Route["handler"],
-    data: unknown
-  ): Effect.Effect<void> => {
-    let connection: Connection.Connection | undefined
-    return Effect.uninterruptibleMask((restore) =>
-      Connection.make(transport, { ...options, heartbeat, handshake, deflate, debug, metrics }).pipe(
-        Effect.flatMap((made) => {
-          connection = made
-          connections.add(made)
-          return restore(handler(made, data))
-        }),
-        Effect.scoped,
-        Spans.connection(handshake.request, () => connection),
-        Effect.catchCause(logHandlerFailure),
+    settings: Connection.Settings,
+    established: Connection.Established,
+    handler: (connection: Connection.Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
+  ): Effect.Effect<void> =>
+    Effect.flatMap(open(transport, settings, established), (connection) => {
+      connections.add(connection)
+      return Effect.interruptible(Effect.scoped(Effect.suspend(() => handler(connection)))).pipe(
         // A closing connection still counts.
-        Effect.ensuring(Effect.sync(() => connection && connections.delete(connection)))
+        Effect.onExit((exit) =>
+          Effect.andThen(connection.release(exit), Effect.sync(() => connections.delete(connection)))
+        ),
+        Spans.connection(connection),
+        Effect.catchCause(logHandlerFailure),
+        Effect.asVoid
       )
-    )
-  }
+    })
 
   return { connections, upgrade }
 })

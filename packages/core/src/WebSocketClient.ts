@@ -202,8 +202,8 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
       if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
-      const settings = Compression.settle(compression, options.deflate)
-      const extensions = settings === undefined ? [] : [PerMessageDeflate.offer(settings.wanted)]
+      const compressing = Compression.settle(compression, options.deflate)
+      const extensions = compressing === undefined ? [] : [PerMessageDeflate.offer(compressing.wanted)]
       const { headers = {}, maxRedirects = 0 } = options
       const { opened, ...answered } = yield* restore(
         ask({ url, subprotocols, extensions, headers, maxRedirects }, 0).pipe(
@@ -225,19 +225,21 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         const { detail, section } = checked
         return yield* new BadUpgrade({ detail, section })
       }
-      const agreed = settings && PerMessageDeflate.agree(checked.extensions, settings.wanted)
+      const agreed = compressing && PerMessageDeflate.agree(checked.extensions, compressing.wanted)
       if (agreed !== undefined && "_tag" in agreed) {
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
       metrics?.handshake("accepted")
-      return yield* Connection.make(opened.transport, {
+      const settings = yield* Connection.settings({
         ...options,
         maskKey,
         metrics,
         utf8: platform.utf8,
-        heartbeat: yield* heartbeatOf(options.heartbeat),
-        deflate: settings && agreed && { settings, agreed },
+        heartbeat: yield* heartbeatOf(options.heartbeat)
+      })
+      return yield* Connection.make(opened.transport, settings, {
+        deflate: compressing && agreed && { settings: compressing, agreed },
         handshake: {
           subprotocol: checked.subprotocol,
           extensions: checked.extensions,

@@ -1,4 +1,3 @@
-import type { MakeOptions } from "@effect-ws/core/Connection"
 import * as Connection from "@effect-ws/core/Connection"
 import { prepare } from "@effect-ws/core/Message"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
@@ -26,7 +25,7 @@ const messageOf = (frames: ReadonlyArray<Transcript.Frame>, dictionary: Uint8Arr
   return frames[0]?.rsv === 4 ? inflated(payload, dictionary) : new TextDecoder().decode(payload)
 }
 
-const openWith = (agreed: Agreed, options: Partial<MakeOptions> & { readonly role?: "server" | "client" } = {}) =>
+const openWith = (agreed: Agreed, options: Connection.SettingsOptions & { readonly role?: "server" | "client" } = {}) =>
   open({ deflate: negotiated(agreed), ...options })
 
 describe.each(roles)("the examples of RFC 7692 as they are on the wire, sent (%s)", (role) => {
@@ -351,7 +350,10 @@ describe("any sequence of messages, any agreement, any cut of the bytes", () => 
           options: { level, threshold }
         })
         const make = (transport: typeof one, isClient: boolean) =>
-          Connection.make(transport, { handshake, deflate, maskKey: isClient ? () => 0x1234_5678 : undefined })
+          Effect.flatMap(
+            Connection.settings({ maskKey: isClient ? () => 0x1234_5678 : undefined }),
+            (settings) => Connection.make(transport, settings, { handshake, deflate })
+          )
         const sender = yield* make(one, role === "client")
         const receiver = yield* make(other, role === "server")
         yield* Effect.addFinalizer(() => Effect.andThen(sender.abort, receiver.abort))

@@ -27,7 +27,7 @@ describe("what the handshake settled", () => {
   it.effect("what there is not is none", () =>
     Effect.gen(function*() {
       const { peer, transport } = yield* link("client")
-      const connection = yield* Connection.make(transport, { handshake })
+      const connection = yield* Connection.make(transport, yield* Connection.settings({}), { handshake })
       yield* Effect.addFinalizer(() => peer.reset)
       assert.deepStrictEqual(connection.subprotocol, Option.none())
       assert.deepStrictEqual(connection.extensions, [])

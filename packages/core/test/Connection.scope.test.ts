@@ -17,9 +17,10 @@ import {
 } from "./fixture.ts"
 
 /** A connection in a scope of its own. */
-const openIn = Effect.fnUntraced(function*(scope: Scope.Scope, options?: Partial<Connection.MakeOptions>) {
+const openIn = Effect.fnUntraced(function*(scope: Scope.Scope, options: Connection.SettingsOptions = {}) {
   const { peer, transport } = yield* link("client")
-  const connection = yield* Scope.provide(Connection.make(transport, { handshake, ...options }), scope)
+  const settings = yield* Connection.settings(options)
+  const connection = yield* Scope.provide(Connection.make(transport, settings, { handshake }), scope)
   yield* Effect.addFinalizer(() => peer.reset)
   return { connection, peer }
 })

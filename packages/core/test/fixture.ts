@@ -15,7 +15,7 @@ export const handshake: Connection.HandshakeResult = {
   response: { status: 101, headers: {} }
 }
 
-export interface Options extends Partial<Connection.MakeOptions> {
+export interface Options extends Connection.SettingsOptions, Partial<Connection.Established> {
   readonly role?: Role
   readonly link?: Partial<TestLink.Behaviour>
   readonly wrap?: (transport: Transport) => Transport
@@ -72,13 +72,17 @@ export const link = Effect.fnUntraced(function*(role: Role, behaviour: Partial<T
 
 /** A connection, by default a server's, and its peer. Its scope closes without delay: the peer resets the link before. */
 export const open = Effect.fnUntraced(
-  function*({ link: behaviour, role = "server", wrap = identity, ...options }: Options = {}) {
+  function*(options: Options = {}) {
+    const { deflate, link: behaviour, role = "server", wrap = identity } = options
     const { peer, transport } = yield* link(role === "server" ? "client" : "server", behaviour)
     const wire: Wire = { reads: [], writes: [], calls: [] }
-    const connection = yield* Connection.make(wrap(record(transport, wire)), {
-      handshake,
+    const settings = yield* Connection.settings({
       maskKey: role === "client" ? () => 0x1234_5678 : undefined,
       ...options
+    })
+    const connection = yield* Connection.make(wrap(record(transport, wire)), settings, {
+      deflate,
+      handshake: options.handshake ?? handshake
     })
     yield* Effect.addFinalizer(() => peer.reset)
     return { connection, peer, wire }

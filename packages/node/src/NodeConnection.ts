@@ -69,12 +69,14 @@ export const fromUpgraded: (
 ) => Effect.Effect<Connection.Connection, never, Scope.Scope> = Effect.fnUntraced(function*(socket, options) {
   const { heartbeat, initialData, request, role, subprotocol } = options
   const transport = NodeTransport.fromSocket(socket, initialData)
-  return yield* Connection.make(transport, {
+  const settings = yield* Connection.settings({
     ...options,
     heartbeat: heartbeat === false ? undefined : yield* Heartbeat.make(heartbeat),
     maskKey: role === "client" ? Mask.keysFrom(randomFillSync) : undefined,
     utf8: NodeUtf8.codec,
-    metrics: (yield* CurrentConnectionMetrics)?.(role),
+    metrics: (yield* CurrentConnectionMetrics)?.(role)
+  })
+  return yield* Connection.make(transport, settings, {
     handshake: {
       subprotocol,
       extensions: [],

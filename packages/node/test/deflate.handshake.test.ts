@@ -156,7 +156,7 @@ describe("a platform without compression", () => {
         },
         reject: ({ body }) => Deferred.doneUnsafe(accepted, Effect.succeed(body)),
         abandon: () => {},
-        lost: Effect.never
+        onLost: () => () => {}
       })
       assert.isUndefined(yield* Deferred.await(accepted))
       transport.destroy()

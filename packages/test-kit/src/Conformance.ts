@@ -101,8 +101,8 @@ export type Result =
  *   hasLimits: true,
  *   open: Effect.fnUntraced(function*(limits) {
  *     const link = yield* TestLink.make()
- *     const connection = yield* Connection.make(link.server, {
- *       ...limits,
+ *     const settings = yield* Connection.settings(limits)
+ *     const connection = yield* Connection.make(link.server, settings, {
  *       handshake: {
  *         subprotocol: undefined,
  *         extensions: [],

@@ -319,10 +319,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
             server.end()
           },
           abandon: () => server.destroy(),
-          lost: Effect.callback((resume) => {
-            const forget = server.onClosed(() => resume(Effect.void))
-            return Effect.sync(forget)
-          })
+          onLost: (lost) => server.onClosed(lost)
         })
       })
       return Effect.sync(() => client.destroy())

@@ -14,7 +14,7 @@ const handshake: Connection.HandshakeResult = {
 /** A connection that sends everything back, over a link. */
 const echo = (
   role: Role,
-  options: Partial<Connection.MakeOptions> = {},
+  options: Connection.SettingsOptions = {},
   behaviour: Partial<TestLink.Behaviour> = {}
 ): Conformance.Endpoint => ({
   role,
@@ -25,12 +25,12 @@ const echo = (
     const [own, other]: ReadonlyArray<Transport.Transport> = role === "server"
       ? [link.server, link.client]
       : [link.client, link.server]
-    const connection = yield* Connection.make(own!, {
+    const settings = yield* Connection.settings({
       maskKey: role === "client" ? () => 0x1234_5678 : undefined,
-      handshake,
       ...limits,
       ...options
     })
+    const connection = yield* Connection.make(own!, settings, { handshake })
     yield* Effect.forkScoped(
       Stream.runForEach(connection.messages, (message) => connection.send(message)).pipe(Effect.ignore)
     )

@@ -29,7 +29,7 @@ describe("arbitraries", () => {
     ({ bytes, chunking }) =>
       Effect.gen(function*() {
         const link = yield* TestLink.make()
-        const connection = yield* Connection.make(link.server, {
+        const connection = yield* Connection.make(link.server, yield* Connection.settings({}), {
           handshake: {
             subprotocol: undefined,
             extensions: [],

@@ -15,14 +15,23 @@ import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type { Attachment } from "../Attachment.ts"
 import type { CloseEvent } from "../CloseEvent.ts"
-import type { Connection, ConnectionState, ControlFrame } from "../Connection.ts"
+import type {
+  Connection,
+  ConnectionState,
+  ControlFrame,
+  Established,
+  HandshakeResult,
+  Settings
+} from "../Connection.ts"
 import type { Message, Prepared } from "../Message.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
+import { formatExtensions } from "../protocol/ExtensionHeader.ts"
 import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
 import type { Overflow } from "../SendQueue.ts"
 import type { Transport } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
-import { type Observers, Session, type SessionOptions } from "./session.ts"
+import * as DebugLog from "./debugLog.ts"
+import { type Observers, Session, type SessionSettings } from "./session.ts"
 import { sendStream } from "./streamedMessage.ts"
 
 const TypeId: Connection["~effect-ws/core/Connection"] = "~effect-ws/core/Connection"
@@ -39,10 +48,12 @@ interface Extras {
 export class ConnectionImpl implements Connection {
   readonly [TypeId] = TypeId
   private readonly session: Session
+  private readonly handshake: HandshakeResult
   private extras: Extras | undefined
 
-  constructor(transport: Transport, options: SessionOptions) {
-    this.session = new Session(transport, options)
+  constructor(transport: Transport, settings: SessionSettings, { deflate, handshake }: Established) {
+    this.session = new Session(transport, settings, deflate)
+    this.handshake = handshake
   }
 
   start(): void {
@@ -63,19 +74,19 @@ export class ConnectionImpl implements Connection {
   }
 
   get role() {
-    return this.session.options.maskKey === undefined ? "server" : "client"
+    return this.session.settings.maskKey === undefined ? "server" : "client"
   }
   get subprotocol() {
-    return Option.fromUndefinedOr(this.session.options.handshake.subprotocol)
+    return Option.fromUndefinedOr(this.handshake.subprotocol)
   }
   get extensions() {
-    return this.session.options.handshake.extensions
+    return this.handshake.extensions
   }
   get request() {
-    return this.session.options.handshake.request
+    return this.handshake.request
   }
   get response() {
-    return this.session.options.handshake.response
+    return this.handshake.response
   }
   get peerAddress() {
     return Option.fromUndefinedOr(this.session.transport.peerAddress)
@@ -115,7 +126,7 @@ export class ConnectionImpl implements Connection {
   }
   get sendUnsafe() {
     return (message: Message | Prepared, overflow?: Overflow) =>
-      this.session.sending.sendUnsafe(message, overflow ?? this.session.options.overflow)
+      this.session.sending.sendUnsafe(message, overflow ?? this.session.settings.overflow)
   }
   get sendStream() {
     return <E, R>(fragments: Stream.Stream<string, E, R> | Stream.Stream<Uint8Array, E, R>) =>
@@ -129,7 +140,7 @@ export class ConnectionImpl implements Connection {
 
   get ping(): Effect.Effect<Duration.Duration, Errors.SendError> {
     return Effect.suspend(() => {
-      const { options: { clock }, pings, sending } = this.session
+      const { pings, sending, settings: { clock } } = this.session
       const payload = pings.next()
       const sentAt = clock.monotonicTimeNanosUnsafe()
       return sending.sendControl(Opcode.ping, payload).pipe(
@@ -223,10 +234,44 @@ export class ConnectionImpl implements Connection {
 
   private invalidClose(code: number, reason: string): Errors.CloseError["reason"] | undefined {
     if (!CloseFrame.isCloseCode(code)) return new Errors.InvalidCloseCode({ code })
-    const bytes = this.session.options.utf8.byteLength(reason)
+    const bytes = this.session.settings.utf8.byteLength(reason)
     return bytes > CloseFrame.maxReasonBytes ? new Errors.CloseReasonTooLong({ bytes }) : undefined
   }
 }
+
+/**
+ * Opens a connection that the caller owns: nothing may interrupt before it is sure to be released.
+ */
+export const open = (
+  transport: Transport,
+  settings: Settings,
+  established: Established
+): Effect.Effect<ConnectionImpl> =>
+  Effect.suspend(() => {
+    if (settings.debug) return openLogged(transport, settings, established)
+    const connection = new ConnectionImpl(transport, settings, established)
+    connection.start()
+    return Effect.succeed(connection)
+  })
+
+const openLogged = Effect.fnUntraced(function*(transport: Transport, settings: Settings, established: Established) {
+  const { extensions, request, subprotocol } = established.handshake
+  const log = DebugLog.make(yield* Effect.context<never>(), {
+    role: settings.maskKey === undefined ? "server" : "client",
+    peer: DebugLog.formatAddress(transport.peerAddress),
+    path: DebugLog.pathOf(request.url)
+  })
+  log("WebSocket connection opened", {
+    subprotocol,
+    extensions: extensions.length === 0 ? undefined : formatExtensions(extensions)
+  })
+  const connection = new ConnectionImpl(DebugLog.logTransport(transport, log), settings, established)
+  settings.runFork(Effect.map(connection.closed, (event) => {
+    log("WebSocket connection closed", { ...event, failure: connection.failure?._tag })
+  }))
+  connection.start()
+  return connection
+})
 
 // 1000: the work is done. 1001: this side goes away. 1011: something unexpected prevents going on (section 7.4.1).
 const closeCodeOf = (exit: Exit.Exit<unknown, unknown>): number => {

@@ -12,7 +12,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import { CloseEvent, isNormal } from "../CloseEvent.ts"
 import { MessageDeflater, MessageInflater, type NegotiatedDeflate } from "../Compression.ts"
-import type { ConnectionState, ControlFrame, HandshakeResult } from "../Connection.ts"
+import type { ConnectionState, ControlFrame } from "../Connection.ts"
 import type { Heartbeat, Member } from "../Heartbeat.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
 import { type ControlEvent, Engine, type EngineLimits } from "../protocol/Engine.ts"
@@ -23,10 +23,8 @@ import type { Transport, TransportHandler } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
 import { Pings } from "./pings.ts"
 
-export interface SessionOptions extends SendQueueOptions {
-  readonly handshake: HandshakeResult
+export interface SessionSettings extends SendQueueOptions {
   readonly heartbeat: Heartbeat | undefined
-  readonly deflate: NegotiatedDeflate | undefined
   readonly limits: EngineLimits
   readonly receiveBufferBytes: number
   readonly closeTimeout: Duration.Duration
@@ -47,7 +45,7 @@ const maxBatch = 1024
  */
 export class Session implements TransportHandler, Member, SendQueueOwner {
   readonly transport: Transport
-  readonly options: SessionOptions
+  readonly settings: SessionSettings
   readonly deflater: MessageDeflater | undefined
   readonly sending: SendQueue
   readonly receiving: ReceiveQueue
@@ -68,10 +66,10 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private hasPeerEnded = false
   private closeTimer: Fiber.Fiber<void> | undefined
 
-  constructor(transport: Transport, options: SessionOptions) {
-    const { clock, deflate, limits, maskKey, utf8 } = options
+  constructor(transport: Transport, settings: SessionSettings, deflate: NegotiatedDeflate | undefined) {
+    const { clock, limits, maskKey, utf8 } = settings
     this.transport = transport
-    this.options = options
+    this.settings = settings
     this.lastReceived = clock.currentTimeMillisUnsafe()
     this.deflater = deflate && new MessageDeflater(deflate.settings, deflate.agreed.sending, utf8)
     const inflater = deflate &&
@@ -83,21 +81,21 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
       inflate: inflater && ((payload) => inflater.inflate(payload))
     })
     this.receiving = new ReceiveQueue(this)
-    this.sending = new SendQueue(options, this)
+    this.sending = new SendQueue(settings, this)
   }
 
   start(): void {
-    this.options.heartbeat?.add(this)
-    this.options.metrics?.opened(this)
+    this.settings.heartbeat?.add(this)
+    this.settings.metrics?.opened(this)
     this.transport.start(this)
   }
 
   // What the transport tells.
 
   onData(chunk: Uint8Array): void {
-    const now = this.options.clock.currentTimeMillisUnsafe()
+    const now = this.settings.clock.currentTimeMillisUnsafe()
     this.lastReceived = now
-    const { metrics } = this.options
+    const { metrics } = this.settings
     if (metrics !== undefined) metrics.receivedBytes += chunk.length
     this.sending.deferFlush()
     this.handle(this.engine.receive(chunk, now, maxBatch))
@@ -145,11 +143,11 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.finish()
     this.engine.lose("Remote")
     this.state = "Closed"
-    this.options.heartbeat?.remove(this)
+    this.settings.heartbeat?.remove(this)
     this.closeTimer?.interruptUnsafe()
     const event = this.closeEvent()
     const failure = this.failure ??= this.failureOf(event, cause)
-    this.options.metrics?.closed(this, event, failure?._tag === "HeartbeatTimeout")
+    this.settings.metrics?.closed(this, event, failure?._tag === "HeartbeatTimeout")
     this.sending.end()
     this.pings.end()
     this.receiving.close(
@@ -202,7 +200,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   beginClose(close: CloseFrame.CloseFrame, discard: boolean): void {
     if (!this.engine.sendClose(close)) return
     this.beginEnd()
-    this.sending.seal(CloseFrame.encode(close, this.options.utf8), discard)
+    this.sending.seal(CloseFrame.encode(close, this.settings.utf8), discard)
   }
 
   /** Drops the connection at once. */
@@ -222,7 +220,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     // During closing, reading goes on however full the buffer is, since the peer's Close may be behind. From the first
     // batch without room on, everything is dropped: an early end is better than a gap.
     if (this.state !== "Open" && this.isFull) this.receiving.stop()
-    const { metrics } = this.options
+    const { metrics } = this.settings
     if (metrics !== undefined) metrics.receivedMessages += messages.length
     this.receiving.offer(messages)
   }
@@ -258,18 +256,18 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     const { closeCode: code, detail, section } = violation
     this.failure ??= new failures[violation._tag]({ section, detail })
     this.beginEnd()
-    if (reply) this.sending.seal(CloseFrame.encode({ code, reason: detail }, this.options.utf8), true)
+    if (reply) this.sending.seal(CloseFrame.encode({ code, reason: detail }, this.settings.utf8), true)
     else this.endTransport()
   }
 
   private beginEnd(): void {
     if (this.state !== "Open") return
     this.state = "Closing"
-    this.options.heartbeat?.remove(this)
+    this.settings.heartbeat?.remove(this)
     this.stateObservers?.forEach((observer) => Queue.offerUnsafe(observer, this.state))
     this.updateReading()
-    this.closeTimer = this.options.runFork(
-      Effect.andThen(Effect.sleep(this.options.closeTimeout), Effect.sync(() => this.drop()))
+    this.closeTimer = this.settings.runFork(
+      Effect.andThen(Effect.sleep(this.settings.closeTimeout), Effect.sync(() => this.drop()))
     )
   }
 
@@ -277,14 +275,15 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   // fails the connection ends it too (section 7.1.7).
   private endTransport(): void {
     const { _tag } = this.engine.state
-    const isOver = _tag === "Failed" || (_tag === "Closed" && (this.options.maskKey === undefined || this.hasPeerEnded))
+    const isOver = _tag === "Failed" ||
+      (_tag === "Closed" && (this.settings.maskKey === undefined || this.hasPeerEnded))
     if (isOver && this.sending.isFlushed) this.transport.end()
   }
 
   // A message in the making is read to its end as long as nothing else is buffered: the message limit bounds it.
   private get isFull(): boolean {
     const { bytes } = this.receiving
-    return bytes > 0 && bytes + this.engine.partialBytes >= this.options.receiveBufferBytes
+    return bytes > 0 && bytes + this.engine.partialBytes >= this.settings.receiveBufferBytes
   }
 
   private updateReading(): void {
@@ -292,7 +291,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     if (reading === this.isReading || this.state === "Closed") return
     this.isReading = reading
     if (reading) {
-      this.lastReceived = this.options.clock.currentTimeMillisUnsafe()
+      this.lastReceived = this.settings.clock.currentTimeMillisUnsafe()
       this.proceed(this.lastReceived)
       if (this.isReading) this.transport.resume()
     } else {

@@ -59,17 +59,15 @@ export const handshake = (request: HandshakeRequest) =>
     }))
 
 /** Puts the life of a server's connection into a span, which tells at its end how that ended. */
-export const connection =
-  (handshake: Connection["request"], connection: () => Connection | undefined) =>
-  <A, E, R>(life: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    ifTraced(life, () => {
-      const options = { kind: "server", attributes: { "url.path": pathOf(handshake.url) } } as const
-      return Effect.useSpan("websocket.connection", options, (span) =>
-        life.pipe(
-          Effect.withParentSpan(span, { captureStackTrace: false }),
-          Effect.onExit(() => Effect.map(connection()?.closed ?? Effect.undefined, (event) => annotate(span, event)))
-        ))
-    })
+export const connection = (connection: Connection) => <A, E, R>(life: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  ifTraced(life, () => {
+    const options = { kind: "server", attributes: { "url.path": pathOf(connection.request.url) } } as const
+    return Effect.useSpan("websocket.connection", options, (span) =>
+      life.pipe(
+        Effect.withParentSpan(span, { captureStackTrace: false }),
+        Effect.onExit(() => Effect.map(connection.closed, (event) => annotate(span, event)))
+      ))
+  })
 
 /**
  * Puts connecting as a client into a span, and gives it the headers that lead the server's spans there. The life of the
@@ -101,8 +99,7 @@ const endWith = Effect.fnUntraced(function*(span: Tracer.Span, connection: Conne
   span.end(clock.currentTimeNanosUnsafe(), exit)
 })
 
-const annotate = (span: Tracer.Span, event: CloseEvent | undefined): void => {
-  if (event === undefined) return
+const annotate = (span: Tracer.Span, event: CloseEvent): void => {
   span.attribute("websocket.close.code", event.code)
   span.attribute("websocket.close.clean", event.wasClean)
   span.attribute("websocket.close.initiator", event.initiator)

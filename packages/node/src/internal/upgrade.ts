@@ -97,7 +97,7 @@ export const upgradeOf = (
     },
     reject: (rejection) => refuse(take().response, rejection),
     abandon: () => socket.destroy(),
-    lost: gone(socket)
+    onLost: (lost) => onGone(socket, lost)
   }
 }
 
@@ -122,14 +122,12 @@ export const respond = (response: Http.ServerResponse, { body, headers, status }
 }
 
 // Who will not send any more cannot close a connection either (RFC 6455, section 7.1.2).
-const gone = (socket: Duplex): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const onGone = () => resume(Effect.void)
-    if (socket.readableEnded || socket.closed) return onGone()
-    socket.once("end", onGone)
-    socket.once("close", onGone)
-    return Effect.sync(() => {
-      socket.off("end", onGone)
-      socket.off("close", onGone)
-    })
-  })
+const onGone = (socket: Duplex, gone: () => void): () => void => {
+  if (socket.readableEnded || socket.closed) gone()
+  socket.once("end", gone)
+  socket.once("close", gone)
+  return () => {
+    socket.off("end", gone)
+    socket.off("close", gone)
+  }
+}
