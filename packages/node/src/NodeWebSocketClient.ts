@@ -57,7 +57,7 @@ export type TlsOptions = Omit<
  * | `proxy` | the environment's | the URL of a proxy (`http:`, `https:`, `socks5:`, `socks5h:`), or `false` for none |
  * | `proxyTls` | Node's | TLS to a proxy whose URL is `https:` |
  * | `lookup` | `dns.lookup` | finds the addresses of a host name |
- * | `family` | 0 | 4 or 6: only addresses of IPv4 or IPv6 |
+ * | `family` | both | 4 or 6: only addresses of IPv4 or IPv6 |
  * | `localAddress` | the system's | the address to connect from |
  *
  * Without `proxy`, the variables `https_proxy` (for `wss:`), `http_proxy` (for `ws:`), `all_proxy` (for both) and `no_proxy`
@@ -69,8 +69,8 @@ export type TlsOptions = Omit<
  *
  * **Gotchas**
  *
- * Behind a proxy, `lookup`, `family` and `localAddress` are for the connection to the proxy, and the connection's
- * `peerAddress` is the proxy's.
+ * Behind a proxy, `lookup`, `family` and `localAddress` are for the connection to the proxy (and, with `socks5:`, the first
+ * two for the server's name), and the connection's `peerAddress` is the proxy's.
  *
  * @category models
  * @since 0.1.0
@@ -108,7 +108,7 @@ const make = Effect.fnUntraced(function*({ proxy, proxyTls, tls, ...socketOption
     const invalid = invalidHeader(headers)
     if (invalid !== undefined) return Effect.fail(new InvalidRequest({ detail: `header ${invalid} is not HTTP` }))
     const secure = (socket: Duplex) =>
-      Tls.connect({ servername: Tunnel.serverName(url.host), ...serverTls, host: url.host, socket })
+      Tls.connect({ ...serverTls, servername: Tunnel.serverName(url.host, serverTls), host: url.host, socket })
     return Effect.uninterruptibleMask((restore) =>
       restore(Tunnel.open(proxy, url, socketOptions, throughTls)).pipe(
         Effect.flatMap((tunnel) =>
@@ -181,6 +181,7 @@ export const layerWith = (
  *
  * The URL supplies what the request says; with `wss:`, the socket is the encrypted one. `initialData` are bytes that were
  * read from it already. The socket belongs to the effect from the beginning, and is gone if that fails or is interrupted.
+ * Redirects are not followed, as they lead elsewhere.
  *
  * @category constructors
  * @since 0.1.0
@@ -188,7 +189,9 @@ export const layerWith = (
 export const fromSocket = (
   socket: Duplex,
   url: string | URL,
-  { initialData, ...options }: WebSocketClient.ConnectOptions & { readonly initialData?: Uint8Array | undefined } = {}
+  { initialData, ...options }: Omit<WebSocketClient.ConnectOptions, "maxRedirects"> & {
+    readonly initialData?: Uint8Array | undefined
+  } = {}
 ): Effect.Effect<Connection, ConnectError, Scope.Scope> =>
   Effect.gen(function*() {
     // A reset must not be an unhandled error, whoever listens later.

@@ -20,12 +20,16 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import * as Net from "node:net"
 import type * as Tls from "node:tls"
-import { SocksClient } from "socks"
+import type { SocksClient } from "socks"
 import type { Proxy } from "../NodeProxy.ts"
 import { fromNode } from "./fromNode.ts"
 
 /** How sockets are opened. */
-export type SocketOptions = Pick<Net.TcpSocketConnectOpts, "lookup" | "localAddress" | "family">
+export interface SocketOptions {
+  readonly lookup?: Net.LookupFunction | undefined
+  readonly family?: 4 | 6 | undefined
+  readonly localAddress?: string | undefined
+}
 
 type Opening = Effect.Effect<Net.Socket, ConnectError["reason"]>
 
@@ -47,14 +51,19 @@ export const open = (
     case "https":
       return connect(proxy, target, options, tls)
     case "socks5":
-      return Effect.flatMap(resolve(target.host, options), (host) => socks(proxy, host, target.port, options))
     case "socks5h":
-      return socks(proxy, target.host, target.port, options)
+      return Effect.gen(function*() {
+        const host = proxy.protocol === "socks5" ? yield* resolve(target.host, options) : target.host
+        // Loaded by those who use it.
+        const { SocksClient } = yield* Effect.promise(() => import("socks"))
+        return yield* socks(SocksClient, proxy, host, target.port, options)
+      })
   }
 }
 
-/** The name for SNI: addresses are not sent (RFC 6066, section 3). */
-export const serverName = (host: string): string => Net.isIP(host) === 0 ? host : ""
+/** The name for SNI, unless the options have one: addresses are not sent (RFC 6066, section 3). */
+export const serverName = (host: string, { servername }: Tls.ConnectionOptions): string =>
+  servername ?? (Net.isIP(host) === 0 ? host : "")
 
 const ignore = () => {}
 
@@ -70,7 +79,7 @@ const connect = (proxy: Proxy, target: WebSocketUrl, options: SocketOptions, tls
     let isConnected = false
     const request = (encrypts ? Https : Http).request({
       ...options,
-      ...(encrypts && { servername: serverName(proxy.host), ...tls }),
+      ...(encrypts && { ...tls, servername: serverName(proxy.host, tls) }),
       host: proxy.host,
       port: proxy.port,
       method: "CONNECT",
@@ -120,7 +129,13 @@ const resolve = (host: string, options: SocketOptions): Effect.Effect<string, Co
   })
 
 // RFC 1928 and RFC 1929.
-const socks = (proxy: Proxy, host: string, port: number, options: SocketOptions): Opening =>
+const socks = (
+  Client: typeof SocksClient,
+  proxy: Proxy,
+  host: string,
+  port: number,
+  options: SocketOptions
+): Opening =>
   fromNode((resume) => {
     const { credentials, name } = proxy
     if (credentials !== undefined && !fitsSocks(credentials)) {
@@ -140,7 +155,7 @@ const socks = (proxy: Proxy, host: string, port: number, options: SocketOptions)
       ))
     socket.once("connect", () => {
       isConnected = true
-      const client = new SocksClient({
+      const client = new Client({
         command: "connect",
         proxy: {
           host: proxy.host,
