@@ -2,11 +2,11 @@ import { WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Fiber, Option } from "effect"
-import type * as Tls from "node:tls"
+import { createSecureContext, TLSSocket } from "node:tls"
 import { certificates } from "./certificates.ts"
 import { echo, start, unhandledErrors } from "./fixture.ts"
 import { startHttpProxy, withClient } from "./proxies.ts"
-import { listenRaw, listenTls, type RawPeer, switching } from "./rawPeer.ts"
+import { brokenRecord, carrierOf, listenRaw, listenTls, RawPeer, switching } from "./rawPeer.ts"
 
 const talk = Effect.fnUntraced(function*(url: string) {
   const connection = yield* WebSocketClient.connect(url)
@@ -85,7 +85,7 @@ describe("a client behind an HTTP proxy (RFC 6455, section 4.1; RFC 9110, sectio
       const options = { tls: { ca }, proxyTls: { ca }, proxy: `https://localhost:${port}` }
       yield* Effect.forkChild(reasonOf("wss://server.example").pipe(withClient(options)))
       const proxy = yield* accept
-      assert.strictEqual((proxy.socket as Tls.TLSSocket & { readonly servername: string }).servername, "localhost")
+      assert.strictEqual((proxy.socket as TLSSocket & { readonly servername: string }).servername, "localhost")
       assert.match(yield* proxy.head, /^CONNECT server\.example:443 HTTP/)
       yield* proxy.send("HTTP/1.1 200 OK\r\n\r\n")
       assert.include((yield* proxy.bytes(400)).toString("latin1"), "server.example")
@@ -236,6 +236,71 @@ describe("an HTTP proxy that", () => {
       assert.strictEqual((yield* Fiber.join(failing))._tag, "ProxyUnreachable")
       yield* peer.rest
     }))
+})
+
+describe("a connection through a proxy that", () => {
+  it.live.each([["ws", "http"], ["wss", "http"], ["ws", "https"], ["wss", "https"]] as const)(
+    "goes away is lost: %s over %s",
+    ([scheme, proxyScheme]) =>
+      Effect.gen(function*() {
+        const errors = yield* unhandledErrors
+        const { options, proxy, url } = yield* between(scheme, proxyScheme)
+        const connection = yield* WebSocketClient.connect(url).pipe(withClient(options))
+        yield* proxy.drop
+        const error = yield* Effect.flip(connection.receive)
+        assert.strictEqual(error._tag === "ConnectionError" && error.reason._tag, "ConnectionLost")
+        assert.deepStrictEqual(errors, [])
+      })
+  )
+
+  /** A proxy over TLS, played by hand, and what is below its TLS. */
+  const overTls = Effect.fnUntraced(function*(url: string) {
+    const { authority, server: tls } = yield* certificates
+    const ca = authority.cert
+    const secureContext = createSecureContext(tls)
+    const speakTls = (peer: RawPeer) => new RawPeer(new TLSSocket(carrierOf(peer), { isServer: true, secureContext }))
+    const { accept, port } = yield* listenRaw
+    const connecting = yield* Effect.forkChild(
+      WebSocketClient.connect(url, { heartbeat: false }).pipe(
+        withClient({ proxy: `https://localhost:${port}`, proxyTls: { ca }, tls: { ca } })
+      )
+    )
+    const raw = yield* accept
+    const proxy = speakTls(raw)
+    yield* answer(proxy, established)
+    return { connecting, raw, proxy, speakTls }
+  })
+
+  it.live.each(["ws://localhost", "wss://localhost"])(
+    "breaks a record of its TLS is lost: %s",
+    (url) =>
+      Effect.gen(function*() {
+        const errors = yield* unhandledErrors
+        const { connecting, proxy, raw, speakTls } = yield* overTls(url)
+        const server = url.startsWith("wss:") ? speakTls(proxy) : proxy
+        yield* server.send(switching(yield* server.head))
+        const connection = yield* Fiber.join(connecting)
+        yield* raw.send(brokenRecord)
+        const error = yield* Effect.flip(connection.receive)
+        assert.strictEqual(error._tag === "ConnectionError" && error.reason._tag, "ConnectionLost")
+        yield* raw.rest
+        assert.deepStrictEqual(errors, [])
+      })
+  )
+
+  it.live.each(["ws://localhost", "wss://localhost"])(
+    "breaks a record of its TLS before there is one: NetworkFailure, %s",
+    (url) =>
+      Effect.gen(function*() {
+        const errors = yield* unhandledErrors
+        const { connecting, proxy, raw } = yield* overTls(url)
+        yield* proxy.bytes(1)
+        yield* raw.send(brokenRecord)
+        assert.strictEqual((yield* Effect.flip(Fiber.join(connecting))).reason._tag, "NetworkFailure")
+        yield* raw.rest
+        assert.deepStrictEqual(errors, [])
+      })
+  )
 })
 
 describe("interrupting connect behind a proxy leaves no socket", () => {

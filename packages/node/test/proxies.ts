@@ -24,13 +24,12 @@ const listen = Effect.fnUntraced(function*(server: Net.Server | Http.Server) {
     socket.once("close", () => sockets.delete(socket))
   }
   server.on("connection", keep)
+  const drop = Effect.sync(() => {
+    for (const socket of sockets) socket.destroy()
+  })
   yield* Effect.acquireRelease(
     Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
-    () =>
-      Effect.callback<void>((resume) => {
-        for (const socket of sockets) socket.destroy()
-        server.close(() => resume(Effect.void))
-      })
+    () => Effect.andThen(drop, Effect.callback<void>((resume) => void server.close(() => resume(Effect.void))))
   )
   const relay = (port: number, host: string, socket: Duplex, onConnected: (upstream: Net.Socket) => void) => {
     const upstream = Net.connect(port, host, () => {
@@ -42,14 +41,14 @@ const listen = Effect.fnUntraced(function*(server: Net.Server | Http.Server) {
     upstream.once("close", () => socket.destroy())
     socket.once("close", () => upstream.destroy())
   }
-  return { port: (server.address() as Net.AddressInfo).port, relay }
+  return { port: (server.address() as Net.AddressInfo).port, relay, drop }
 })
 
-/** A proxy that connects to whatever it is asked for, and keeps the requests. */
+/** A proxy that connects to whatever it is asked for, and keeps the requests; `drop` ends all that it carries. */
 export const startHttpProxy = Effect.fnUntraced(function*(tls?: Certificate) {
   const requests: Array<{ readonly target: string; readonly headers: Http.IncomingHttpHeaders }> = []
   const server = tls === undefined ? Http.createServer() : Https.createServer(tls)
-  const { port, relay } = yield* listen(server)
+  const { drop, port, relay } = yield* listen(server)
   server.on("connect", (request: Http.IncomingMessage, socket: Duplex, head: Buffer) => {
     const target = request.url ?? ""
     requests.push({ target, headers: request.headers })
@@ -59,7 +58,7 @@ export const startHttpProxy = Effect.fnUntraced(function*(tls?: Certificate) {
       upstream.write(head)
     })
   })
-  return { port, url: `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`, requests }
+  return { port, url: `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`, requests, drop }
 })
 
 /** A SOCKS proxy that connects to whatever IPv4 address it is asked for, but not to port 1. */

@@ -102,7 +102,8 @@ const connect = (proxy: Proxy, target: WebSocketUrl, options: SocketOptions, tls
     })
     // Emitted for every response, whatever its status.
     request.on("connect", ({ statusCode: status = 0 }, socket: Net.Socket, head: Buffer) => {
-      socket.on("error", ignore)
+      // After its handshake, a TLS socket stays open when a record is broken.
+      socket.on("error", () => socket.destroy())
       if (status >= 200 && status < 300) {
         if (head.length > 0) socket.unshift(head)
         return resume(Effect.succeed(socket))
