@@ -9,13 +9,16 @@ import * as Protocol from "./Protocol.ts"
 // The application as it is, in a network of its own for each test.
 const App = Layer.provideMerge(Presence, TestNetwork.layerWith({ server: serverOptions }))
 
+const FromClient = Schema.fromJsonString(Protocol.FromClient)
+const ToClient = Schema.fromJsonString(Protocol.ToClient)
+
 /** Somebody who has joined and was welcomed. */
 const join = Effect.fnUntraced(function*(name: string) {
   const probe = yield* WebSocketProbe.connect(`ws://chat.example/presence?name=${name}`)
   const expect = (event: Protocol.ToClient) =>
-    Effect.map(probe.expectMessage(Protocol.ToClient), (received) => assert.deepStrictEqual(received, event))
-  const say = (message: Protocol.FromClient) => probe.sendText(Schema.encodeSync(Protocol.FromClient)(message))
-  const { people } = yield* probe.expectMessage(Protocol.ToClient).pipe(
+    Effect.map(probe.expectMessage(ToClient), (received) => assert.deepStrictEqual(received, event))
+  const say = (message: Protocol.FromClient) => probe.sendText(Schema.encodeSync(FromClient)(message))
+  const { people } = yield* probe.expectMessage(ToClient).pipe(
     Effect.flatMap((event) => event._tag === "Welcome" ? Effect.succeed(event) : Effect.die(event))
   )
   return { probe, people, expect, say }

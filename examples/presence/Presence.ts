@@ -3,7 +3,7 @@
  *
  * Nothing in this file knows where it runs: `main.ts` runs it on Node, `Presence.test.ts` over a network in memory.
  */
-import { type Connection, HandshakeRequest, type ServerRuntime, WebSocketServer } from "@effect-ws/core"
+import { HandshakeRequest, type ServerRuntime, TypedConnection, WebSocketServer } from "@effect-ws/core"
 import { ConnectionError } from "@effect-ws/core/WebSocketError"
 import { Cause, Context, Effect, Exit, FiberHandle, Layer, type Scope, Stream } from "effect"
 import * as Protocol from "./Protocol.ts"
@@ -18,10 +18,13 @@ export const serverOptions: ServerRuntime.ServerOptions = {
 /** After so long without a word, a person is away. */
 export const awayAfter = "5 minutes"
 
+/** A person's connection. */
+type Client = TypedConnection.TypedConnection<Protocol.FromClient, Protocol.ToClient>
+
 /** The people who are here, and what they are told. */
 export class Room extends Context.Service<Room, {
   /** Lets somebody in until the scope closes; the others are told of both. */
-  readonly enter: (connection: Connection.Connection, name: string) => Effect.Effect<void, never, Scope.Scope>
+  readonly enter: (client: Client, name: string) => Effect.Effect<void, never, Scope.Scope>
   readonly has: (name: string) => boolean
   readonly say: (name: string, text: string) => Effect.Effect<void>
   readonly be: (name: string, status: Protocol.Status) => Effect.Effect<void>
@@ -33,7 +36,11 @@ export class Room extends Context.Service<Room, {
       const people = new Map<string, Protocol.Status>()
 
       // Encoded once for all, and nobody is waited for: see `overflow` above.
-      const tell = (event: Protocol.ToClient) => server.broadcast(Protocol.encode(event))
+      const tell = (event: Protocol.ToClient, options?: WebSocketServer.BroadcastOptions) =>
+        Protocol.protocol.outgoing.encode(event).pipe(
+          Effect.orDie,
+          Effect.flatMap((message) => server.broadcast(message, options))
+        )
 
       const leave = Effect.fnUntraced(function*(name: string, exit: Exit.Exit<unknown, unknown>) {
         people.delete(name)
@@ -44,12 +51,10 @@ export class Room extends Context.Service<Room, {
 
       return Room.of({
         has: (name) => people.has(name),
-        enter: Effect.fnUntraced(function*(connection, name) {
+        enter: Effect.fnUntraced(function*(client, name) {
           yield* Effect.acquireRelease(Effect.sync(() => people.set(name, "here")), (_, exit) => leave(name, exit))
-          yield* Effect.ignore(
-            connection.send(Protocol.encode({ _tag: "Welcome", people: Object.fromEntries(people) }))
-          )
-          yield* server.broadcast(Protocol.encode({ _tag: "Joined", name }), { except: connection })
+          yield* Effect.ignore(client.send({ _tag: "Welcome", people: Object.fromEntries(people) }))
+          yield* tell({ _tag: "Joined", name }, { except: client.connection })
         }),
         say: (name, text) => tell({ _tag: "Said", name, text }),
         be: (name, status) =>
@@ -88,22 +93,22 @@ const chooseName = Effect.fnUntraced(function*(request: HandshakeRequest.Handsha
 })
 
 // Runs once for each person, in the scope of the connection.
-const converse = Effect.fnUntraced(function*(connection: Connection.Connection, name: string) {
+const converse = Effect.fnUntraced(function*(client: Client, name: string) {
   const room = yield* Room
-  yield* room.enter(connection, name)
+  yield* room.enter(client, name)
   const idle = yield* FiberHandle.make<void>()
   const awaitSilence = FiberHandle.run(idle, Effect.delay(room.be(name, "away"), awayAfter))
   yield* awaitSilence
-  yield* Stream.runForEach(connection.messages, (message) =>
+  yield* Stream.runForEach(client.messages, (said) =>
     Effect.gen(function*() {
-      const said = yield* Protocol.decode(message)
       yield* room.be(name, said._tag === "Be" ? said.status : "here")
       if (said._tag === "Say") yield* room.say(name, said.text)
       yield* awaitSilence
-    })).pipe(Effect.catchTag("SchemaError", () => connection.close(1007, "not a message of this chat")))
+    }))
 })
 
 /** The application: all it needs is a `WebSocketServer`. */
-export const Presence = WebSocketServer.serve(converse, { path: "/presence", handshake: chooseName }).pipe(
-  Layer.provide(Room.layer)
-)
+export const Presence = TypedConnection.serve(Protocol.protocol, converse, { path: "/presence", handshake: chooseName })
+  .pipe(
+    Layer.provide(Room.layer)
+  )

@@ -1,27 +1,28 @@
 /**
  * What clients and the server say to each other: JSON, checked by schemas.
  */
+import { MessageCodec } from "@effect-ws/core"
 import { Schema } from "effect"
 
 export const Status = Schema.Literals(["here", "away"])
 export type Status = typeof Status.Type
 
 /** What a client sends. */
-export const FromClient = Schema.fromJsonString(Schema.TaggedUnion({
+export const FromClient = Schema.TaggedUnion({
   Say: { text: Schema.NonEmptyString },
   Be: { status: Status }
-}))
+})
 export type FromClient = typeof FromClient.Type
 
 /** What a client receives. */
-export const ToClient = Schema.fromJsonString(Schema.TaggedUnion({
+export const ToClient = Schema.TaggedUnion({
   Welcome: { people: Schema.Record(Schema.String, Status) },
   Joined: { name: Schema.String },
   Left: { name: Schema.String, why: Schema.Literals(["left", "lost", "too slow"]) },
   Said: { name: Schema.String, text: Schema.String },
   Is: { name: Schema.String, status: Status }
-}))
+})
 export type ToClient = typeof ToClient.Type
 
-export const decode = Schema.decodeUnknownEffect(FromClient)
-export const encode = Schema.encodeSync(ToClient)
+/** The server's side. */
+export const protocol = { incoming: MessageCodec.json(FromClient), outgoing: MessageCodec.json(ToClient) }

@@ -25,7 +25,7 @@ import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
 import type { Overflow } from "./SendQueue.ts"
-import type { Address, Transport } from "./Transport.ts"
+import type { Address, Capability, Transport } from "./Transport.ts"
 import type { CloseError, ConnectionError, SendError } from "./WebSocketError.ts"
 
 /**
@@ -91,6 +91,8 @@ export interface HandshakeResult {
 export interface Connection {
   readonly [TypeId]: typeof TypeId
   readonly role: Role
+  /** What this connection can do beyond what all can: over sockets, everything; in a browser, nothing. */
+  readonly capabilities: ReadonlySet<Capability>
   readonly subprotocol: Option.Option<string>
   readonly extensions: ReadonlyArray<Extension>
   readonly peerAddress: Option.Option<Address>
@@ -132,7 +134,7 @@ export interface Connection {
   /**
    * Sends one message whose fragments are the elements of a stream (RFC 6455, section 5.4): text if they are strings,
    * binary if they are bytes. Control frames may go in between, other messages wait their turn. An empty stream sends
-   * nothing.
+   * nothing. Needs the capability `"Fragments"`.
    *
    * **Gotchas**
    *
@@ -151,13 +153,13 @@ export interface Connection {
     overflow?: Overflow
   ) => "Accepted" | "Dropped" | "Full" | "NotOpen"
 
-  /** Sends a Ping and waits for its own Pong: the round-trip time. */
+  /** Sends a Ping and waits for its own Pong: the round-trip time. This and the next three need `"ControlFrames"`. */
   readonly ping: Effect.Effect<Duration.Duration, SendError>
   /** Sends a Ping with a payload of at most 125 bytes, and waits for nothing. */
   readonly sendPing: (payload?: Uint8Array) => Effect.Effect<void, SendError>
   /** Sends an unsolicited Pong with a payload of at most 125 bytes (RFC 6455, section 5.5.3). */
   readonly sendPong: (payload?: Uint8Array) => Effect.Effect<void, SendError>
-  /** The Pings and Pongs that arrive; a slow observer misses the oldest of more than 64. */
+  /** The Pings and Pongs that arrive, none without that capability; a slow observer misses the oldest of more than 64. */
   readonly controls: Stream.Stream<ControlFrame>
 
   /** Messages accepted and not yet handed to the socket. */
@@ -211,6 +213,9 @@ export interface Connection {
  * With `debug`, what happens on the connection is logged at debug level: how its handshake ended, each frame with its
  * opcode, size and `fin`, but not its payload, and how the connection ended.
  *
+ * `wrap` is put around the transport of each connection, for instance to record what passes: it is called once, when the
+ * handshake is done, and what it gives back is used instead. A `wrap` that throws is a defect, and drops the transport.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -224,6 +229,7 @@ export interface ConnectionOptions {
   readonly overflow?: Overflow | undefined
   readonly closeTimeout?: Duration.Input | undefined
   readonly debug?: boolean | undefined
+  readonly wrap?: ((transport: Transport, handshake: HandshakeResult) => Transport) | undefined
 }
 
 /**
@@ -253,6 +259,7 @@ export interface SettingsOptions extends ConnectionOptions {
  */
 export interface Settings extends SessionSettings {
   readonly debug: boolean
+  readonly wrap: ConnectionOptions["wrap"]
 }
 
 /**
@@ -300,6 +307,7 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
         overflow: options.overflow ?? "suspend",
         closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
         debug: options.debug ?? false,
+        wrap: options.wrap,
         clock,
         runFork: Effect.runForkWith(context)
       })

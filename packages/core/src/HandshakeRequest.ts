@@ -6,6 +6,7 @@
 import * as Cookies from "effect/http/Cookies"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import type { Origination } from "./protocol/Forwarded.ts"
 import type { Headers, ResponseHeaders } from "./protocol/Handshake.ts"
 import type { TlsState } from "./TlsState.ts"
 import type { Address } from "./Transport.ts"
@@ -16,8 +17,12 @@ import type { Address } from "./Transport.ts"
  * **Details**
  *
  * `method` is `GET`, `url` the request target as sent, `path` and `query` its parts. Header names are in lower case; a repeated header's
- * values are joined by commas. `subprotocols` are those offered, in the client's order of preference. `tls` is there if
- * the request came over TLS to this server itself, and not only to a proxy before it.
+ * values are joined by commas. `subprotocols` are those offered, in the client's order of preference.
+ *
+ * `peerAddress` and `localAddress` are the two ends of the socket, and `tls` is there if TLS is spoken on it. Behind a proxy,
+ * that says nothing of the client. `clientAddress`, an IP address without a port, `secure` (whether the client used TLS) and
+ * `host` (which host it asked for) do, as far as the server was told by `trustedProxies` whom to believe; without proxies,
+ * they tell of the socket and its `Host` header.
  *
  * @category models
  * @since 0.1.0
@@ -30,6 +35,9 @@ export interface HandshakeRequest {
   readonly headers: Headers
   readonly cookies: Readonly<Record<string, string>>
   readonly subprotocols: ReadonlyArray<string>
+  readonly clientAddress: Option.Option<string>
+  readonly secure: boolean
+  readonly host: string
   readonly peerAddress: Option.Option<Address>
   readonly localAddress: Option.Option<Address>
   readonly tls: Option.Option<TlsState>
@@ -80,7 +88,7 @@ export class HandshakeRejected extends Schema.TaggedError<HandshakeRejected>(
 }) {}
 
 /**
- * Makes the request that a hook sees from the head that the platform parsed; `undefined` if the target is not a URL.
+ * Makes the request that a hook sees from the head that the platform parsed.
  *
  * @category constructors
  * @since 0.1.0
@@ -88,27 +96,28 @@ export class HandshakeRejected extends Schema.TaggedError<HandshakeRejected>(
 export const make = (head: {
   readonly method: string
   readonly url: string
+  readonly target: URL
   readonly headers: Headers
   readonly subprotocols: ReadonlyArray<string>
+  readonly origination: Origination
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
   readonly tls: TlsState | undefined
-}): HandshakeRequest | undefined => {
-  const url = parseTarget(head.url)
-  if (url === undefined) return undefined
-  return {
-    method: head.method,
-    url: head.url,
-    path: url.pathname,
-    query: url.searchParams,
-    headers: head.headers,
-    cookies: Cookies.parseHeader(head.headers["cookie"] ?? ""),
-    subprotocols: head.subprotocols,
-    peerAddress: Option.fromUndefinedOr(head.peerAddress),
-    localAddress: Option.fromUndefinedOr(head.localAddress),
-    tls: Option.fromUndefinedOr(head.tls)
-  }
-}
+}): HandshakeRequest => ({
+  method: head.method,
+  url: head.url,
+  path: head.target.pathname,
+  query: head.target.searchParams,
+  headers: head.headers,
+  cookies: Cookies.parseHeader(head.headers["cookie"] ?? ""),
+  subprotocols: head.subprotocols,
+  clientAddress: Option.fromUndefinedOr(head.origination.address),
+  secure: head.origination.secure,
+  host: head.origination.host,
+  peerAddress: Option.fromUndefinedOr(head.peerAddress),
+  localAddress: Option.fromUndefinedOr(head.localAddress),
+  tls: Option.fromUndefinedOr(head.tls)
+})
 
 /**
  * The target of a request as a URL, whose host means nothing; `undefined` if it is none.
@@ -117,6 +126,8 @@ export const make = (head: {
  * @since 0.1.0
  */
 export const parseTarget = (target: string): URL | undefined => {
+  // RFC 6455, section 3: there is no fragment.
+  if (target.includes("#")) return undefined
   // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
   const url = target.startsWith("/") ? `http://localhost${target}` : target
   return URL.canParse(url) ? new URL(url) : undefined

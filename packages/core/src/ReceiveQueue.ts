@@ -25,6 +25,9 @@ interface Consumer<A> {
 const takeAll = (queue: ReceiveQueue) => queue.takeAllUnsafe()
 const takeOne = (queue: ReceiveQueue) => queue.takeOneUnsafe()
 
+// Stands for an array of its own as long as that would be empty.
+const none: Array<Message> = []
+
 /**
  * Hands over what arrived: a batch as a whole, synchronously, to the consumer that waits for it.
  *
@@ -33,11 +36,13 @@ const takeOne = (queue: ReceiveQueue) => queue.takeOneUnsafe()
  */
 export class ReceiveQueue {
   private readonly owner: { readonly onEmpty: () => void }
-  private messages: Array<Message> = []
+  private messages: Array<Message> = none
   private held = 0
   private isAccepting = true
   private end: End | undefined
-  private readonly consumers: Array<Consumer<unknown>> = []
+  // Nearly always there is only one, that waits again and again: an array would be larger than all the rest.
+  private consumer: Consumer<unknown> | undefined
+  private others: Array<Consumer<unknown>> | undefined
 
   /** `onEmpty` is called whenever the last buffered message was taken. */
   constructor(owner: { readonly onEmpty: () => void }) {
@@ -103,14 +108,17 @@ export class ReceiveQueue {
   private consume<A>(take: (queue: ReceiveQueue) => A): Pull.Pull<A, ConnectionError> {
     return Effect.callback((resume) => {
       // Whoever waits comes first: a message goes to one consumer only.
-      if (this.consumers.length === 0 && this.isReady) return resume(this.next(take))
-      const consumer: Consumer<A> = { take, resume }
-      this.consumers.push(consumer as Consumer<unknown>)
-      return Effect.sync(() => {
-        const at = this.consumers.indexOf(consumer as Consumer<unknown>)
-        if (at >= 0) this.consumers.splice(at, 1)
-      })
+      if (this.consumer === undefined && this.isReady) return resume(this.next(take))
+      const consumer = { take, resume } as Consumer<unknown>
+      if (this.consumer === undefined) this.consumer = consumer
+      else (this.others ??= []).push(consumer)
+      return Effect.sync(() => this.leave(consumer))
     })
+  }
+
+  private leave(consumer: Consumer<unknown>): void {
+    if (this.consumer === consumer) this.consumer = this.others?.shift()
+    else this.others = this.others?.filter((other) => other !== consumer)
   }
 
   private next<A>(take: (queue: ReceiveQueue) => A): Pull.Pull<A, ConnectionError> {
@@ -121,7 +129,7 @@ export class ReceiveQueue {
   }
 
   private clear(): void {
-    this.messages = []
+    this.messages = none
     this.held = 0
   }
 
@@ -130,8 +138,9 @@ export class ReceiveQueue {
   }
 
   private serve(): void {
-    while (this.consumers.length > 0 && this.isReady) {
-      const { resume, take } = this.consumers.shift()!
+    while (this.consumer !== undefined && this.isReady) {
+      const { resume, take } = this.consumer
+      this.consumer = this.others?.shift()
       resume(this.next(take))
     }
   }

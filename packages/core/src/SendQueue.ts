@@ -108,8 +108,9 @@ export class SendQueue {
   private flushing = false
   private scheduled = false
 
-  private readonly queue = MutableList.make<Outgoing>()
-  private controls: Array<Outgoing> = []
+  // Allocated when first used, as all that waits: most connections never have to.
+  private queue: MutableList.MutableList<Outgoing> | undefined
+  private controls: Array<Outgoing> | undefined
   // The messages behind a streamed one, while there is one.
   private held: MutableList.MutableList<Outgoing> | undefined
   private heldBytes = 0
@@ -122,11 +123,11 @@ export class SendQueue {
   private messagesInFlight = 0
   private bytesInFlight = 0
 
-  private readonly senders = new Turns()
-  private readonly fragmentSenders = new Turns()
-  private readonly controlSenders = new Turns()
-  private readonly sealWaiters = new Turns()
-  private drainWaiters: Array<(effect: Effect.Effect<void, SendError>) => void> = []
+  private senders: Turns | undefined
+  private fragmentSenders: Turns | undefined
+  private controlSenders: Turns | undefined
+  private sealWaiters: Turns | undefined
+  private drainWaiters: Array<(effect: Effect.Effect<void, SendError>) => void> | undefined
   // Whether the end of the connection prevented something accepted from being sent.
   private hasLost = false
 
@@ -195,7 +196,7 @@ export class SendQueue {
     if (this.phase !== "Accepting") return "NotOpen"
     if (typeof message === "string" ? this.sendShortText(message) : this.sendPrepared(message)) return "Accepted"
     const outgoing = this.outgoing(message)
-    if (!this.senders.isEmpty || !this.hasRoom(outgoing.size)) {
+    if (isWaitedFor(this.senders) || !this.hasRoom(outgoing.size)) {
       if (overflow === "suspend" || overflow === "fail") return "Full"
       if (overflow === "drop-newest") return "Dropped"
       if (overflow !== "drop-oldest") {
@@ -222,7 +223,7 @@ export class SendQueue {
   sendFragment(opcode: Opcode, payload: Uint8Array, fin: boolean): Effect.Effect<void, SendError> {
     const size = this.encoder.frameLength(payload.length)
     const outgoing: Outgoing = { opcode, payload, length: payload.length, fin, size, droppable: false }
-    return this.fragmentSenders.take(
+    return (this.fragmentSenders ??= this.turns()).take(
       () => {
         // What is held waits for this message to end, so it must not be in the way of its frames.
         const others = this.bytes - this.heldBytes
@@ -239,13 +240,13 @@ export class SendQueue {
 
   /** Fails once nothing more is accepted. */
   get awaitSealed(): Effect.Effect<void, SendError> {
-    return this.sealWaiters.take(() => false, () => {}, this)
+    return (this.sealWaiters ??= this.turns()).take(() => false, () => {}, this)
   }
 
   /** Sends a control frame ahead of what waits; suspends while too many control frames wait. */
   sendControl(opcode: Opcode, payload: Uint8Array): Effect.Effect<void, SendError> {
-    return this.controlSenders.take(
-      () => this.controls.length < maxWaitingControls,
+    return (this.controlSenders ??= this.turns()).take(
+      () => this.waitingControls < maxWaitingControls,
       () => this.control(this.controlFrame(opcode, payload)),
       this
     )
@@ -254,14 +255,14 @@ export class SendQueue {
   /** Answers a Ping; while the transport is busy, only the latest answer waits (RFC 6455, section 5.5.3). */
   pong(payload: Uint8Array): void {
     if (this.phase !== "Accepting") return
-    const waiting = this.controls.findIndex((frame) => frame.droppable)
-    if (waiting >= 0) this.bytes -= this.controls.splice(waiting, 1)[0]!.size
+    const waiting = this.controls?.findIndex((frame) => frame.droppable) ?? -1
+    if (waiting >= 0) this.bytes -= this.controls!.splice(waiting, 1)[0]!.size
     this.control(this.controlFrame(Opcode.pong, payload, true))
   }
 
   /** Sends a Ping of the heartbeat, unless the transport is so busy that too many control frames wait already. */
   ping(payload: Uint8Array): void {
-    if (this.phase !== "Accepting" || this.controls.length >= maxWaitingControls) return
+    if (this.phase !== "Accepting" || this.waitingControls >= maxWaitingControls) return
     this.control(this.controlFrame(Opcode.ping, payload))
   }
 
@@ -274,7 +275,7 @@ export class SendQueue {
     this.phase = "Sealed"
     // A data frame cannot follow an unfinished message (section 5.4), so what waits behind one is never sent.
     if (this.held !== undefined) this.discard(this.held)
-    if (discard) this.discard(this.queue)
+    if (discard && this.queue !== undefined) this.discard(this.queue)
     this.accept(this.controlFrame(Opcode.close, payload))
     this.endTurns()
   }
@@ -283,9 +284,7 @@ export class SendQueue {
   end(): void {
     this.phase = "Ended"
     this.hasLost ||= this.messages > 0
-    MutableList.clear(this.queue)
-    this.held = undefined
-    this.controls = []
+    this.queue = this.held = this.controls = undefined
     this.messages = this.bytes = 0
     this.encoder.take()
     this.encoder.release(false)
@@ -306,9 +305,9 @@ export class SendQueue {
   get awaitDrained(): Effect.Effect<void, SendError> {
     return Effect.callback((resume) => {
       if (this.bytes === 0) return resume(this.drainedResult)
-      this.drainWaiters.push(resume)
+      ;(this.drainWaiters ??= []).push(resume)
       return Effect.sync(() => {
-        this.drainWaiters = this.drainWaiters.filter((waiter) => waiter !== resume)
+        this.drainWaiters = this.drainWaiters?.filter((waiter) => waiter !== resume)
       })
     })
   }
@@ -330,7 +329,8 @@ export class SendQueue {
     this.flushing = true
     do {
       this.write()
-    } while (!this.busy && this.serveTurns())
+      // Room is room, also while the transport is busy again.
+    } while (this.serveTurns() && !this.busy)
     this.flushing = false
     if (this.busy || this.bytes > 0) return
     this.settleDrained()
@@ -339,12 +339,12 @@ export class SendQueue {
 
   private write(): void {
     while (!this.busy && this.phase !== "Ended") {
-      if (this.controls.length > 0) {
+      if (this.controls !== undefined) {
         for (const frame of this.controls) this.encode(frame)
-        this.controls = []
+        this.controls = undefined
       }
-      while (this.queue.length > 0 && this.encoder.bytes < flushThreshold) {
-        this.encode(MutableList.take(this.queue) as Outgoing)
+      while (!this.isQueueEmpty && this.encoder.bytes < flushThreshold) {
+        this.encode(MutableList.take(this.queue!) as Outgoing)
       }
       if (this.encoder.bytes === 0) return
       const { encodedBytes, encodedMessages } = this
@@ -377,7 +377,15 @@ export class SendQueue {
 
   // Whether a message would be encoded at once.
   private get isDirect(): boolean {
-    return !this.busy && this.queue.length === 0 && this.held === undefined && this.senders.isEmpty
+    return !this.busy && this.isQueueEmpty && this.held === undefined && !isWaitedFor(this.senders)
+  }
+
+  private get isQueueEmpty(): boolean {
+    return this.queue === undefined || this.queue.length === 0
+  }
+
+  private get waitingControls(): number {
+    return this.controls?.length ?? 0
   }
 
   // There is room for the text however long its encoding is: it is encoded without being measured.
@@ -421,8 +429,8 @@ export class SendQueue {
 
   private accept(outgoing: Outgoing): void {
     this.count(outgoing)
-    if (!this.busy && this.queue.length === 0) this.encode(outgoing)
-    else MutableList.append(this.queue, outgoing)
+    if (!this.busy && this.isQueueEmpty) this.encode(outgoing)
+    else MutableList.append(this.queue ??= MutableList.make(), outgoing)
     this.schedule()
   }
 
@@ -435,7 +443,7 @@ export class SendQueue {
 
   private control(frame: Outgoing): void {
     this.count(frame)
-    if (this.busy) this.controls.push(frame)
+    if (this.busy) (this.controls ??= []).push(frame)
     else this.encode(frame)
     this.schedule()
   }
@@ -484,28 +492,39 @@ export class SendQueue {
 
   private suspend(message: Message | Prepared): Effect.Effect<void, SendError> {
     const outgoing = this.outgoing(message)
-    return this.senders.take(() => this.fits(outgoing.size), () => this.acceptMessage(outgoing), this)
+    return (this.senders ??= this.turns()).take(
+      () => this.fits(outgoing.size),
+      () => this.acceptMessage(outgoing),
+      this
+    )
+  }
+
+  private turns(): Turns {
+    const turns = new Turns()
+    if (this.phase !== "Accepting") turns.end()
+    return turns
   }
 
   private serveTurns(): boolean {
-    const fragments = this.fragmentSenders.serve()
-    const controls = this.controlSenders.serve()
-    return this.senders.serve() || fragments || controls
+    const fragments = this.fragmentSenders?.serve() ?? false
+    const controls = this.controlSenders?.serve() ?? false
+    return this.senders?.serve() || fragments || controls
   }
 
   private endTurns(): void {
-    for (const turns of [this.fragmentSenders, this.controlSenders, this.senders, this.sealWaiters]) turns.end()
+    for (const turns of [this.fragmentSenders, this.controlSenders, this.senders, this.sealWaiters]) turns?.end()
   }
 
   private releaseHeld(): void {
-    MutableList.appendAll(this.queue, MutableList.takeAll(this.held!))
+    MutableList.appendAll(this.queue ??= MutableList.make(), MutableList.takeAll(this.held!))
     this.held = undefined
     this.heldBytes = 0
     this.schedule()
   }
 
   private dropOldest(size: number): void {
-    for (const list of this.held === undefined ? [this.queue] : [this.queue, this.held]) {
+    for (const list of [this.queue, this.held]) {
+      if (list === undefined) continue
       const kept: Array<Outgoing> = []
       while (!this.fits(size) && list.length > 0) {
         const oldest = MutableList.take(list) as Outgoing
@@ -535,8 +554,8 @@ export class SendQueue {
 
   private settleDrained(): void {
     const waiters = this.drainWaiters
-    if (waiters.length === 0) return
-    this.drainWaiters = []
+    if (waiters === undefined) return
+    this.drainWaiters = undefined
     for (const resume of waiters) resume(this.drainedResult)
   }
 
@@ -544,6 +563,8 @@ export class SendQueue {
     return new SendError({ reason: new QueueFull({ queuedMessages: this.messages, queuedBytes: this.bytes }) })
   }
 }
+
+const isWaitedFor = (turns: Turns | undefined): boolean => turns !== undefined && !turns.isEmpty
 
 // A streamed message counts once, with its last frame.
 const messagesIn = (outgoing: Outgoing): number => outgoing.fin && outgoing.opcode < Opcode.close ? 1 : 0

@@ -18,6 +18,7 @@ import * as DebugLog from "./internal/debugLog.ts"
 import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
+import { makeResolver, type TrustedProxies } from "./protocol/Forwarded.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import { isOriginAllowed, type OriginPolicy } from "./protocol/Origin.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
@@ -36,6 +37,8 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  * | option | default | meaning |
  * |---|---|---|
  * | `origin` | same origin; a missing Origin is allowed | which pages may connect; others are answered 403 |
+ * | `trustedProxies` | none | whose `X-Forwarded-*` or `Forwarded` headers tell the client's address and the host |
+ * | `headers` | none | headers of every answer to an upgrade request; the hook's own go first |
  * | `handshakeTimeout` | 10 seconds | each of: the TLS handshake, a request's head (after it, 408), the hook (503) |
  * | `maxHeaders` | 128 | headers of a request; more are answered 431 |
  * | `heartbeat` | 20 s and 20 s | when a silent peer is pinged and dropped; `false` turns it off |
@@ -46,6 +49,8 @@ import type { Route, WebSocketServer } from "./WebSocketServer.ts"
  */
 export interface ServerOptions extends Connection.ConnectionOptions {
   readonly origin?: OriginPolicy | undefined
+  readonly trustedProxies?: TrustedProxies | undefined
+  readonly headers?: Handshake.ResponseHeaders | undefined
   readonly handshakeTimeout?: Duration.Input | undefined
   readonly maxHeaders?: number | undefined
   readonly heartbeat?: Heartbeat.Options | false | undefined
@@ -171,6 +176,8 @@ export const notFound: Response = response(404, "not found")
 
 const defaultOrigin: OriginPolicy = { allow: "same-origin" }
 
+const noExtensions: ReadonlyArray<Extension> = []
+
 const timedOut = new HandshakeRequest.HandshakeRejected({ status: 503, body: "handshake timed out" })
 
 /**
@@ -195,7 +202,12 @@ export const makeUpgrades: (
   const compressing = Compression.settle(compression, options.deflate)
   const settings = yield* Connection.settings({ ...options, heartbeat, metrics })
   const connections = new Set<Connection.Connection>()
-
+  const resolve = makeResolver(options.trustedProxies)
+  if (typeof resolve !== "function") {
+    return yield* Effect.die(new Error(`trustedProxies: ${resolve.address} is neither an IP address nor a network`))
+  }
+  const ownHeaders = Handshake.refusalHeaders(options.headers ?? {})
+  yield* checkHeaders(ownHeaders)
   const log = options.debug === true ? DebugLog.make(yield* Effect.context<never>(), { role: "server" }) : undefined
 
   const unanswered = ({ peerAddress, url }: Upgrade, outcome: string, status?: number, detail?: string): void => {
@@ -210,7 +222,7 @@ export const makeUpgrades: (
   }
   const reject = (upgrade: Upgrade, outcome: string, response: Response): void => {
     unanswered(upgrade, outcome, response.status, response.body)
-    upgrade.reject(response)
+    upgrade.reject({ ...response, headers: { ...ownHeaders, ...response.headers } })
   }
   const abandon = (upgrade: Upgrade): void => {
     unanswered(upgrade, "lost")
@@ -222,11 +234,20 @@ export const makeUpgrades: (
     if (checked._tag === "HandshakeFailure") {
       return reject(upgrade, "malformed", response(checked.status, checked.detail, checked.headers))
     }
-    const request = HandshakeRequest.make({ ...upgrade, subprotocols: checked.subprotocols })
-    if (request === undefined) return reject(upgrade, "malformed", response(400, "malformed request target"))
-    const { host, origin } = upgrade.headers
+    const { headers, peerAddress, tls, url } = upgrade
+    const target = HandshakeRequest.parseTarget(url)
+    if (target === undefined) return reject(upgrade, "malformed", response(400, "malformed request target"))
+    const origination = resolve({
+      address: peerAddress?._tag === "Tcp" ? peerAddress.host : undefined,
+      secure: tls !== undefined,
+      // RFC 7230, section 5.4: if the target names a host itself, it is that.
+      host: url.startsWith("/") ? headers["host"]!.trim() : target.host,
+      headers
+    })
+    if (origination === "Malformed") return reject(upgrade, "malformed", response(400, "malformed forwarding headers"))
+    const request = HandshakeRequest.make({ ...upgrade, target, subprotocols: checked.subprotocols, origination })
     // RFC 6455, section 4.2.2: an origin that is not acceptable is answered 403.
-    if (!isOriginAllowed(origin, host, options.origin ?? defaultOrigin)) {
+    if (!isOriginAllowed(headers["origin"], request.host, options.origin ?? defaultOrigin)) {
       return reject(upgrade, "origin", response(403, "origin not allowed"))
     }
     const route = find(request.path)
@@ -305,13 +326,13 @@ export const makeUpgrades: (
   ): Effect.Effect<void> => {
     const { data, debug = settings.debug, subprotocol } = accepted
     const deflate = compressing && PerMessageDeflate.accept(checked.extensions, compressing.wanted)
-    const extensions: ReadonlyArray<Extension> = deflate === undefined ? [] : [deflate.response]
+    const extensions = deflate === undefined ? noExtensions : [deflate.response]
     const headers = Handshake.responseHeaders({
       key: checked.key,
       sha1: options.sha1,
       subprotocol,
       extensions,
-      headers: accepted.headers
+      headers: { ...ownHeaders, ...accepted.headers }
     })
     const handshake: Connection.HandshakeResult = {
       subprotocol,
@@ -338,16 +359,21 @@ export const makeUpgrades: (
   ): Effect.Effect<void> =>
     Effect.flatMap(open(transport, settings, established), (connection) => {
       connections.add(connection)
-      return Effect.interruptible(Effect.scoped(Effect.suspend(() => handler(connection)))).pipe(
-        // A closing connection still counts.
-        Effect.onExit((exit) =>
-          Effect.andThen(connection.release(exit), Effect.sync(() => connections.delete(connection)))
-        ),
-        Spans.connection(connection),
-        Effect.catchCause(logHandlerFailure),
-        Effect.asVoid
+      // What is made here stays as long as the connection, so it is little.
+      const handling = Effect.exit(
+        Effect.suspend(() => Effect.interruptible(Effect.scoped(handler(connection))))
       )
-    })
+      const life = Effect.flatMap(handling, (exit) =>
+        Effect.flatMap(connection.release(exit), () => {
+          // A closing connection still counts.
+          connections.delete(connection)
+          return Exit.isSuccess(exit) ? Effect.void : exit
+        }))
+      return Effect.flatMap(Spans.isTraced, (traced) => traced ? Spans.connection(connection, life) : life)
+    }).pipe(
+      Effect.catchCause(logHandlerFailure),
+      Effect.asVoid
+    )
 
   return { connections, upgrade }
 })

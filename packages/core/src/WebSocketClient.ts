@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
-import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
+import { type ConnectionMetrics, CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import { pathOf } from "./internal/debugLog.ts"
 import * as Spans from "./internal/spans.ts"
@@ -162,8 +162,8 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
   .fnUntraced(function*(platform) {
     const shared = yield* Heartbeat.make()
     const maskKey = Mask.keysFrom(platform.randomFill)
-    const metrics = (yield* CurrentConnectionMetrics)?.("client")
-    const compression = platform.compression && (metrics?.compression(platform.compression) ?? platform.compression)
+    const counting = (yield* CurrentConnectionMetrics)?.("client")
+    const compression = platform.compression && (counting?.compression(platform.compression) ?? platform.compression)
 
     const heartbeatOf = (options: ConnectOptions["heartbeat"]) => {
       if (options === false) return Effect.undefined
@@ -194,17 +194,19 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         )
       })
 
-    const establish = Effect.fnUntraced(function*(
-      url: WebSocketUrl,
-      options: ConnectOptions,
-      restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-    ) {
+    const establish = Effect.fnUntraced(function*({ input, metrics, options, restore, traceHeaders, url }: Attempt) {
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
       if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
+      const authorization = options.basicAuth === true && url.hasCredentials ? authorizationOf(input) : {}
+      if (authorization === undefined) {
+        const detail = "the user name or password cannot be sent"
+        return yield* new InvalidUrl({ url: withoutCredentials(input), detail })
+      }
       const compressing = Compression.settle(compression, options.deflate)
       const extensions = compressing === undefined ? [] : [PerMessageDeflate.offer(compressing.wanted)]
-      const { headers = {}, maxRedirects = 0 } = options
+      const headers = { ...traceHeaders, ...authorization, ...options.headers }
+      const { maxRedirects = 0 } = options
       const { opened, ...answered } = yield* restore(
         ask({ url, subprotocols, extensions, headers, maxRedirects }, 0).pipe(
           Effect.timeoutOrElse({
@@ -230,7 +232,6 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         opened.transport.destroy()
         return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
       }
-      metrics?.handshake("accepted")
       const settings = yield* Connection.settings({
         ...options,
         maskKey,
@@ -249,37 +250,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       })
     })
 
-    // Between an open socket and the connection that owns it, nothing may interrupt.
-    const connectTo = (url: WebSocketUrl, options: ConnectOptions) =>
-      Effect.uninterruptibleMask((restore) =>
-        Spans.connect(
-          url,
-          (headers) => establish(url, { ...options, headers: { ...headers, ...options.headers } }, restore)
-        )
-      )
-
-    return {
-      connect: (input, options = {}) => {
-        const shown = withoutCredentials(String(input))
-        const connecting = Effect.suspend(() => {
-          const url = parseUrl(String(input))
-          if (url._tag === "InvalidUrl") return Effect.fail(new InvalidUrl({ url: shown, detail: url.detail }))
-          if (options.basicAuth !== true || !url.hasCredentials) return connectTo(url, options)
-          const authorization = authorizationOf(new URL(input))
-          if (authorization === undefined) {
-            return Effect.fail(new InvalidUrl({ url: shown, detail: "the user name or password cannot be sent" }))
-          }
-          return connectTo(url, { ...options, headers: { authorization, ...options.headers } })
-        })
-        const failed = connecting.pipe(
-          Effect.mapError((reason) => {
-            metrics?.handshake(reason._tag)
-            return new ConnectError({ url: shown, reason })
-          })
-        )
-        return options.debug === true ? Effect.tapError(failed, logFailure) : failed
-      }
-    }
+    return yield* makeWith(establish)
   })
 
 interface Request {
@@ -297,10 +268,75 @@ interface Answered {
   readonly headers: Handshake.Headers
 }
 
-const authorizationOf = (url: URL): string | undefined => {
-  const credentials = credentialsOf(url)
-  return credentials && basicAuthorization(credentials)
+const authorizationOf = (url: string): Handshake.Headers | undefined => {
+  const credentials = credentialsOf(new URL(url))
+  const authorization = credentials && basicAuthorization(credentials)
+  return authorization === undefined ? undefined : { authorization }
 }
+
+/**
+ * One call of `connect`, whose URL is one of RFC 6455.
+ *
+ * **Details**
+ *
+ * `traceHeaders` are what would lead the server's spans to the client's. `restore` makes an effect interruptible.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Attempt {
+  readonly url: WebSocketUrl
+  readonly input: string
+  readonly options: ConnectOptions
+  readonly metrics: ConnectionMetrics | undefined
+  readonly traceHeaders: Handshake.Headers
+  readonly restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/**
+ * Makes the client of a platform that does the opening handshake by itself.
+ *
+ * **When to use**
+ *
+ * Where {@link make} does not fit, because the platform gives no access to the request and the response.
+ *
+ * **Details**
+ *
+ * `establish` makes one connection. It is not interrupted, except where it allows that by `restore`: so nothing gets lost
+ * between an open socket and the connection that owns it. Spans, the outcomes in the metrics and the debug log are added.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeWith = (
+  establish: (attempt: Attempt) => Effect.Effect<Connection.Connection, ConnectError["reason"], Scope.Scope>
+): Effect.Effect<WebSocketClient["Service"]> =>
+  Effect.map(CurrentConnectionMetrics, (current) => {
+    const metrics = current?.("client")
+    return {
+      connect: (url, options = {}) => {
+        const input = String(url)
+        const shown = withoutCredentials(input)
+        const parsed = parseUrl(input)
+        const connecting = parsed._tag === "InvalidUrl"
+          ? Effect.fail(new InvalidUrl({ url: shown, detail: parsed.detail }))
+          : Effect.uninterruptibleMask((restore) =>
+            Spans.connect(parsed, (traceHeaders) =>
+              establish({ url: parsed, input, options, metrics, traceHeaders, restore }))
+          )
+        const told = connecting.pipe(
+          Effect.tap(() =>
+            Effect.sync(() => metrics?.handshake("accepted"))
+          ),
+          Effect.mapError((reason) => {
+            metrics?.handshake(reason._tag)
+            return new ConnectError({ url: shown, reason })
+          })
+        )
+        return options.debug === true ? Effect.tapError(told, logFailure) : told
+      }
+    }
+  })
 
 const logFailure = ({ reason, url }: ConnectError): Effect.Effect<void> =>
   Effect.logDebug("WebSocket handshake failed").pipe(

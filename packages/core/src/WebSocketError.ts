@@ -1,5 +1,5 @@
 /**
- * The ways in which connecting, receiving, sending and closing fail. Each error names its `reason` by tag.
+ * The ways in which connecting, receiving, decoding, sending and closing fail. Each error names its `reason` by tag.
  *
  * @since 0.1.0
  */
@@ -84,6 +84,18 @@ export class HeartbeatTimeout extends Schema.TaggedError<HeartbeatTimeout>(`${ta
 export class SlowConsumer extends Schema.TaggedError<SlowConsumer>(`${tag}/SlowConsumer`)("SlowConsumer", {}) {}
 
 /**
+ * Messages came faster than they were taken, over a transport that cannot be paused, such as that of a browser: more than
+ * it keeps. The peer was told 1008.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReceiveOverflow extends Schema.TaggedError<ReceiveOverflow>(`${tag}/ReceiveOverflow`)(
+  "ReceiveOverflow",
+  {}
+) {}
+
+/**
  * A connection ended in a way that is not ordinary. `closeEvent` tells how it ended, `reason` why.
  *
  * @category errors
@@ -97,7 +109,8 @@ export class ConnectionError extends Schema.TaggedError<ConnectionError>(`${tag}
     InvalidPayload,
     LimitExceeded,
     HeartbeatTimeout,
-    SlowConsumer
+    SlowConsumer,
+    ReceiveOverflow
   ]),
   closeEvent: CloseEvent
 }) {
@@ -142,16 +155,112 @@ export class ControlPayloadTooLong extends Schema.TaggedError<ControlPayloadTooL
 ) {}
 
 /**
+ * The platform has no way to do what was asked for. `feature` names the capability of the transport that is missing (see
+ * `Connection.capabilities`), or the option of `connect` that cannot be honoured.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unsupported extends Schema.TaggedError<Unsupported>(`${tag}/Unsupported`)("Unsupported", {
+  feature: Schema.String
+}) {}
+
+/**
  * Nothing was sent, or what was asked for did not happen before the connection ended.
  *
  * @category errors
  * @since 0.1.0
  */
 export class SendError extends Schema.TaggedError<SendError>(`${tag}/SendError`)("SendError", {
-  reason: Schema.Union([ConnectionNotOpen, QueueFull, ControlPayloadTooLong])
+  reason: Schema.Union([ConnectionNotOpen, QueueFull, ControlPayloadTooLong, Unsupported])
 }) {
   override get message() {
     return this.reason._tag
+  }
+}
+
+/**
+ * A text message came where messages are binary, or the reverse; `expected` is what they are.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class UnexpectedType extends Schema.TaggedError<UnexpectedType>(`${tag}/UnexpectedType`)("UnexpectedType", {
+  expected: Schema.Literals(["Text", "Binary"])
+}) {}
+
+/**
+ * A message is not of the format, such as JSON, that messages have.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Malformed extends Schema.TaggedError<Malformed>(`${tag}/Malformed`)("Malformed", {
+  format: Schema.String
+}) {}
+
+/**
+ * A value is not of the schema; `detail` tells where and what was expected, in at most 300 characters.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Mismatch extends Schema.TaggedError<Mismatch>(`${tag}/Mismatch`)("Mismatch", { detail: Schema.String }) {}
+
+/**
+ * The format, such as JSON, has no way to write a value; `detail` tells why, in at most 300 characters.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unrepresentable extends Schema.TaggedError<Unrepresentable>(`${tag}/Unrepresentable`)("Unrepresentable", {
+  format: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
+ * A message that arrived does not decode to a value.
+ *
+ * **Details**
+ *
+ * `length` is that of the message, in characters of text or in bytes. The message itself is not kept: it is as large and
+ * as odd as the peer likes.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class DecodeError extends Schema.TaggedError<DecodeError>(`${tag}/DecodeError`)("DecodeError", {
+  reason: Schema.Union([UnexpectedType, Malformed, Mismatch]),
+  length: Schema.Int
+}) {
+  /** The code to close with (RFC 6455, section 7.4.1): 1003 for the wrong type of message, otherwise 1007. */
+  get closeCode(): 1003 | 1007 {
+    return this.reason._tag === "UnexpectedType" ? 1003 : 1007
+  }
+  override get message() {
+    switch (this.reason._tag) {
+      case "UnexpectedType":
+        return `${this.reason.expected} was expected, and a message of the other type came`
+      case "Malformed":
+        return `the message is not ${this.reason.format}`
+      case "Mismatch":
+        return this.reason.detail
+    }
+  }
+}
+
+/**
+ * A value cannot be made a message; nothing of it was sent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EncodeError extends Schema.TaggedError<EncodeError>(`${tag}/EncodeError`)("EncodeError", {
+  reason: Schema.Union([Mismatch, Unrepresentable])
+}) {
+  override get message() {
+    const { reason } = this
+    return reason._tag === "Mismatch" ? reason.detail : `not representable as ${reason.format}: ${reason.detail}`
   }
 }
 
@@ -370,6 +479,21 @@ export class ProxyFailure extends Schema.TaggedError<ProxyFailure>(`${tag}/Proxy
 }) {}
 
 /**
+ * The connection was not established, and the platform keeps the reason from programs: the host may not exist, nobody may
+ * listen, the certificate may be bad, the server may have answered with another status or broken a rule.
+ *
+ * **Details**
+ *
+ * In a browser, `cause` says no more than this. Other platforms that have a `WebSocket` may put something into it.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class Undisclosed extends Schema.TaggedError<Undisclosed>(`${tag}/Undisclosed`)("Undisclosed", {
+  cause: Schema.Defect()
+}) {}
+
+/**
  * A connection was not established. `url` is the one that was asked for, without credentials.
  *
  * @category errors
@@ -392,7 +516,9 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
     ProxyUnreachable,
     ProxyAuthenticationRequired,
     ProxyRefused,
-    ProxyFailure
+    ProxyFailure,
+    Unsupported,
+    Undisclosed
   ])
 }) {
   override get message() {
@@ -402,6 +528,8 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
       ? `: HTTP ${this.reason.status}`
       : "proxy" in this.reason
       ? `: ${this.reason.proxy}`
+      : "feature" in this.reason
+      ? `: ${this.reason.feature}`
       : ""
     return `${this.reason._tag} (${this.url})${detail}`
   }

@@ -12,6 +12,11 @@ export * as Attachment from "./Attachment.ts"
 /**
  * @since 0.1.0
  */
+export * as BrowserWebSocketClient from "./BrowserWebSocketClient.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as CloseEvent from "./CloseEvent.ts"
 
 /**
@@ -52,6 +57,11 @@ export * as Message from "./Message.ts"
 /**
  * @since 0.1.0
  */
+export * as MessageCodec from "./MessageCodec.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as ServerRuntime from "./ServerRuntime.ts"
 
 /**
@@ -63,6 +73,11 @@ export * as TlsState from "./TlsState.ts"
  * @since 0.1.0
  */
 export * as Transport from "./Transport.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as TypedConnection from "./TypedConnection.ts"
 
 /**
  * @since 0.1.0

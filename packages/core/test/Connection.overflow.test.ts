@@ -34,6 +34,19 @@ describe("overflow policies", () => {
       assert.deepStrictEqual(yield* frames(peer, 4), ["text first", "text a", "text b", "text c"])
     }))
 
+  it.effect("suspend: the sender goes on when there is room, though the peer has stopped reading again", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* openFull({ overflow: "suspend" })
+      const [next, last] = [yield* start(connection.send("c")), yield* start(connection.send("d"))]
+      yield* peer.demand(1)
+      assert.deepStrictEqual(yield* frames(peer, 1), ["text first"])
+      assert.isFalse(yield* isWaiting(next))
+      assert.isTrue(yield* isWaiting(last))
+      assert.strictEqual(yield* connection.queuedMessages, 3)
+      yield* peer.demand(Infinity)
+      assert.deepStrictEqual(yield* frames(peer, 4), ["text a", "text b", "text c", "text d"])
+    }))
+
   it.effect("fail: the send fails with QueueFull, which tells how full, and nothing is sent", () =>
     Effect.gen(function*() {
       const { connection, peer } = yield* openFull({ overflow: "fail" })

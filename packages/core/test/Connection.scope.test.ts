@@ -231,3 +231,40 @@ describe("what a connection leaves behind", () => {
       })
   )
 })
+
+describe("wrap", () => {
+  it.effect("is put around the transport once, with what the handshake settled", () =>
+    Effect.gen(function*() {
+      const seen: Array<Connection.HandshakeResult> = []
+      let bytes = 0
+      const { connection, peer } = yield* open({
+        wrap: (transport, handshake) => {
+          seen.push(handshake)
+          return {
+            ...transport,
+            start: (handler) => transport.start(handler),
+            write: (chunks) => {
+              for (const chunk of chunks) bytes += chunk.length
+              return transport.write(chunks)
+            }
+          }
+        }
+      })
+      yield* connection.send("hello")
+      yield* peer.expectText("hello")
+      assert.deepStrictEqual(seen, [handshake])
+      assert.strictEqual(bytes, 7)
+    }))
+
+  it.effect("that throws is a defect, and leaves no transport behind", () =>
+    Effect.gen(function*() {
+      const { peer, transport } = yield* link("client")
+      const wrap = () => {
+        throw new Error("broken")
+      }
+      const settings = yield* Connection.settings({ wrap })
+      const exit = yield* Effect.exit(Effect.scoped(Connection.make(transport, settings, { handshake })))
+      assert.isTrue(Exit.hasDies(exit))
+      yield* peer.expectEnd
+    }))
+})

@@ -81,6 +81,16 @@ describe("the debug log of a connection", () => {
       })
     ))
 
+  it.effect("is empty where nobody wants to see lines of that level", () =>
+    logged((lines) =>
+      Effect.gen(function*() {
+        const connection = yield* WebSocketClient.connect("ws://localhost/echo", { debug: true })
+        yield* connection.send("hello")
+        assert.strictEqual(yield* connection.receive, "hello")
+        assert.deepStrictEqual(lines("client"), [])
+      }).pipe(Effect.provideService(References.MinimumLogLevel, "Info"))
+    ))
+
   it.effect("is switched on by the hook, for one connection and not for others", () => {
     const serving = WebSocketServer.serve((connection) => Stream.runDrain(connection.messages), {
       handshake: ({ query }: HandshakeRequest.HandshakeRequest) =>

@@ -4,7 +4,7 @@ import { type Frame, Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import { portable } from "@effect-ws/core/protocol/Utf8"
 import type { Transport } from "@effect-ws/core/Transport"
 import { TestLink, type Transcript, WebSocketProbe } from "@effect-ws/test-kit"
-import { type Cause, Effect, type Fiber, identity, Queue, Stream } from "effect"
+import { type Cause, Effect, type Fiber, Queue, Stream } from "effect"
 
 export const roles: ReadonlyArray<Role> = ["server", "client"]
 
@@ -18,7 +18,6 @@ export const handshake: Connection.HandshakeResult = {
 export interface Options extends Connection.SettingsOptions, Partial<Connection.Established> {
   readonly role?: Role
   readonly link?: Partial<TestLink.Behaviour>
-  readonly wrap?: (transport: Transport) => Transport
 }
 
 /** What a connection did to its transport: the bytes of each write, and all else by name. */
@@ -31,6 +30,7 @@ export interface Wire {
 const record = (transport: Transport, wire: Wire): Transport => ({
   peerAddress: { _tag: "Tcp", host: "192.0.2.1", port: 50_000 },
   localAddress: { _tag: "Unix", path: "/run/test.sock" },
+  capabilities: transport.capabilities,
   start: (handler) =>
     transport.start({
       onData: (chunk) => {
@@ -38,6 +38,7 @@ const record = (transport: Transport, wire: Wire): Transport => ({
         handler.onData(chunk)
       },
       onDrain: () => handler.onDrain(),
+      onOverrun: () => handler.onOverrun(),
       onEnd: () => handler.onEnd(),
       onClose: (cause) => handler.onClose(cause)
     }),
@@ -73,14 +74,14 @@ export const link = Effect.fnUntraced(function*(role: Role, behaviour: Partial<T
 /** A connection, by default a server's, and its peer. Its scope closes without delay: the peer resets the link before. */
 export const open = Effect.fnUntraced(
   function*(options: Options = {}) {
-    const { deflate, link: behaviour, role = "server", wrap = identity } = options
+    const { deflate, link: behaviour, role = "server" } = options
     const { peer, transport } = yield* link(role === "server" ? "client" : "server", behaviour)
     const wire: Wire = { reads: [], writes: [], calls: [] }
     const settings = yield* Connection.settings({
       maskKey: role === "client" ? () => 0x1234_5678 : undefined,
       ...options
     })
-    const connection = yield* Connection.make(wrap(record(transport, wire)), settings, {
+    const connection = yield* Connection.make(record(transport, wire), settings, {
       deflate,
       handshake: options.handshake ?? handshake
     })

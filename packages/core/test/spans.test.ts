@@ -87,6 +87,7 @@ describe("spans", () => {
         assert.deepStrictEqual(attributesOf(handshake), {
           "http.request.method": "GET",
           "url.path": "/echo",
+          "client.address": "client",
           "network.peer.address": "client",
           "network.peer.port": 50_001,
           "http.response.status_code": 101

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
+import { type Address, allCapabilities, type Transport, type TransportHandler } from "@effect-ws/core/Transport"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { TLSSocket } from "node:tls"
@@ -36,8 +36,8 @@ function onData(this: Carrier, bytes: Buffer): void {
 }
 
 class SocketTransport implements Transport {
-  readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
+  readonly capabilities = allCapabilities
   private readonly socket: Duplex
   private isPaused = false
   handler: TransportHandler | undefined
@@ -49,12 +49,16 @@ class SocketTransport implements Transport {
     // From the first moment: a reset before `start` must not be an unhandled error.
     socket.on("error", onError)
     if (socket instanceof Socket) {
-      // A closed socket does not know them any more.
-      this.peerAddress = peerAddress(socket)
+      // A closed socket does not know its own end any more, and the other only if it was asked before.
       this.localAddress = localAddress(socket)
+      void socket.remoteAddress
       socket.setNoDelay(true)
       socket.setTimeout(0)
     }
+  }
+
+  get peerAddress(): Address | undefined {
+    return this.socket instanceof Socket ? peerAddress(this.socket) : undefined
   }
 
   start(handler: TransportHandler): void {
@@ -149,7 +153,14 @@ export const peerAddress = (socket: Socket): Address | undefined => tcp(socket.r
  * @category addresses
  * @since 0.1.0
  */
-export const localAddress = (socket: Socket): Address | undefined => tcp(socket.localAddress, socket.localPort)
+export const localAddress = (socket: Socket): Address | undefined => {
+  const { localAddress: host, localPort: port } = socket
+  // The sockets of a server mostly have the same.
+  if (latest?._tag !== "Tcp" || latest.host !== host || latest.port !== port) latest = tcp(host, port)
+  return latest
+}
+
+let latest: Address | undefined
 
 const tcp = (host: string | undefined, port: number | undefined): Address | undefined =>
   host === undefined || port === undefined ? undefined : { _tag: "Tcp", host, port }

@@ -101,6 +101,7 @@ export const layer = (
       arrived(socket)
       onUpgrade(request, socket, head)
     })
+    http.on("connect", (request, socket, head) => http.emit("upgrade", request, socket, head))
     http.on("request", (request, response) => {
       arrived(request.socket)
       request.resume()

@@ -145,6 +145,8 @@ export const layer = (options: Options): Layer.Layer<WebSocketServer, ListenErro
         request.resume()
         NodeUpgrade.respond(response, ServerRuntime.upgradeRequired)
       })
+      // Without a listener, Node drops it without an answer. This one says that the method is not GET.
+      http.on("connect", (request, socket, head) => http.emit("upgrade", request, socket, head))
       yield* listen(http, options)
       return http
     }),

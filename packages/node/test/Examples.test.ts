@@ -17,6 +17,13 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^64\.0 MiB arrived$/
   ],
   "binary.ts": [/^3 bytes, SHA-256 039058c6/, /^33554432 bytes, SHA-256 23e725ca/],
+  "browser-client.ts": [
+    /^echo: hello$/,
+    /^can it ping\? no: Unsupported$/,
+    /^Unsupported \(ws:.*\): headers$/,
+    /^a path that is not served: Undisclosed$/,
+    /^too slow: ReceiveOverflow \(close code 4008\): slow reader$/
+  ],
   "errors.ts": [
     /\/done: an ordinary end$/,
     /\/full: closed with 1013 come back later$/,
@@ -108,6 +115,18 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
   "tls.ts": [
     /^wss:\/\/127\.0\.0\.1:\d+ is not trusted: self-signed certificate/,
     /^wss:\/\/127\.0\.0\.1:\d+ says: hello$/
+  ],
+  "typed-messages.ts": [
+    /^json: balance 100$/,
+    /^json: balance 70$/,
+    /^json: refused, not enough money$/,
+    /^json: not sent, EncodeError$/,
+    /^json: closed with 1000 goodbye$/,
+    /^msgpack: balance 100$/,
+    /^msgpack: closed with 1000 goodbye$/,
+    /^to .*"much".*: .*"Refused".*Expected number at .*amount/,
+    /^to give me money: closed with 1007 Malformed$/,
+    /^to give me money: closed with 1003 UnexpectedType$/
   ],
   "unix-socket.ts": [/^ws\+unix:\/\/\/.*\/greet\.sock says: hello, Ada$/, /^the socket is gone$/]
 }

@@ -14,6 +14,7 @@ const recorder = () => {
   const handler: TransportHandler = {
     onData: (chunk) => told.push(Buffer.from(chunk).toString()),
     onDrain: () => told.push("drain"),
+    onOverrun: () => told.push("overrun"),
     onEnd: () => told.push("end"),
     onClose: (cause) => {
       told.push(cause === undefined ? "close" : `close: ${(cause as NodeJS.ErrnoException).code}`)

@@ -185,28 +185,8 @@ describe("a server that answers with HTTP (RFC 6455, section 4.1): UpgradeReject
     }))
 })
 
-describe("a request that cannot be made", () => {
-  it.live.each([
-    "",
-    "127.0.0.1:8080",
-    "/path",
-    "http://127.0.0.1/",
-    "ws://",
-    "ws://a b/",
-    "ws://127.0.0.1:99999/",
-    "ws://127.0.0.1/#fragment",
-    "ws://127.0.0.1/#"
-  ])("%j: InvalidUrl (RFC 6455, section 3)", (url) =>
-    Effect.gen(function*() {
-      const reason = yield* failure(url)
-      assert.strictEqual(reason._tag === "InvalidUrl" && reason.url, url)
-    }))
-
+describe("a request that Node does not make", () => {
   it.live.each<readonly [name: string, options: WebSocketClient.ConnectOptions]>([
-    ["an empty subprotocol", { subprotocols: [""] }],
-    ["a subprotocol with a space", { subprotocols: ["a b"] }],
-    ["a subprotocol with a comma", { subprotocols: ["a,b"] }],
-    ["a subprotocol twice", { subprotocols: ["a", "b", "a"] }],
     ["a header name that is no token", { headers: { "a b": "c" } }],
     ["an empty header name", { headers: { "": "c" } }],
     ["a line break in a header", { headers: { "x-y": "a\r\nx-z: b" } }],

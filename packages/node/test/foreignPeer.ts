@@ -1,4 +1,4 @@
-import type { Connection, Message } from "@effect-ws/core"
+import type { Connection, Message, WebSocketError } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Option, Queue, type Scope, Stream } from "effect"
 
@@ -47,6 +47,9 @@ const messages: ReadonlyArray<readonly [name: string, message: Message.Message]>
 
 const closes = [[1000, ""], [1000, "done"], [3000, "Grüße 🌍"], [4999, "x".repeat(123)]] as const
 
+const unsupported = (call: Effect.Effect<unknown, WebSocketError.SendError>) =>
+  Effect.map(Effect.flip(call), ({ reason }) => assert.strictEqual(reason._tag, "Unsupported"))
+
 /** What has to work with every implementation. */
 export const matrix = (name: string, open: Open<ForeignPeer>, options: { readonly skip?: boolean } = {}) =>
   describe.skipIf(options.skip)(name, () => {
@@ -76,6 +79,7 @@ export const matrix = (name: string, open: Open<ForeignPeer>, options: { readonl
     it.live("fragments that we send arrive as one message (§5.4)", () =>
       Effect.gen(function*() {
         const { connection, peer } = yield* open(none)
+        if (!connection.capabilities.has("Fragments")) return yield* unsupported(connection.sendStream(Stream.make("")))
         yield* connection.sendStream(Stream.make("one, ", "", "two, ", "thr\ud83c", "\udf0dee"))
         assert.strictEqual(yield* peer.receive, "one, two, thr🌍ee")
         yield* connection.sendStream(Stream.make(Uint8Array.of(1, 2), Uint8Array.of(3)))
@@ -85,6 +89,7 @@ export const matrix = (name: string, open: Open<ForeignPeer>, options: { readonl
     it.live("our ping is answered, also between messages (§5.5.2)", () =>
       Effect.gen(function*() {
         const { connection, peer } = yield* open(none)
+        if (!connection.capabilities.has("ControlFrames")) return yield* unsupported(connection.ping)
         yield* connection.send("before")
         yield* connection.ping
         yield* connection.send("after")

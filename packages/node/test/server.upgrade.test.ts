@@ -15,25 +15,6 @@ const request = openingRequest({ target: "/" })
 const ways = ["reset", "end"] as const
 
 describe("a client that leaves in the middle of the upgrade", () => {
-  it.live.each(ways)("after any number of bytes of the request (%s)", (way) =>
-    Effect.gen(function*() {
-      const errors = yield* unhandledErrors
-      const { logs, layer } = recordLogs()
-      const { port, server } = yield* start(echo).pipe(Effect.provide(layer))
-      const leave = Effect.fnUntraced(function*(count: number) {
-        const peer = yield* connectRaw(port)
-        if (count > 0) yield* peer.send(request.slice(0, count))
-        yield* peer[way]
-        // A server that never ends its side would hold the test here.
-        yield* peer.rest
-      }, Effect.scoped)
-      const counts = Array.from({ length: request.length + 1 }, (_, count) => count)
-      yield* Effect.forEach(counts, leave, { concurrency: 16, discard: true })
-      yield* serves(port)
-      assert.deepStrictEqual([errors, logs], [[], []])
-      assert.isAtMost((yield* server.connections).length, 1)
-    }))
-
   it.live.each(ways)("while the hook decides, and the hook accepts anyhow (%s)", (way) =>
     Effect.gen(function*() {
       const errors = yield* unhandledErrors
@@ -99,23 +80,6 @@ describe("a client that leaves in the middle of the upgrade", () => {
 
 describe("a slow handshake is dropped after the timeout", () => {
   const handshakeTimeout = "1 second"
-
-  it.live("when nothing is sent at all", () =>
-    Effect.gen(function*() {
-      const { port } = yield* start(echo, { handshakeTimeout })
-      const peer = yield* connectRaw(port)
-      assert.notInclude((yield* peer.rest).toString(), "101")
-      yield* serves(port)
-    }))
-
-  it.live("when the request stops before its end", () =>
-    Effect.gen(function*() {
-      const { port } = yield* start(echo, { handshakeTimeout })
-      const peer = yield* connectRaw(port)
-      yield* peer.send(request.slice(0, -1))
-      assert.notInclude((yield* peer.rest).toString(), "101")
-      yield* serves(port)
-    }))
 
   it.live("when its bytes arrive one by one", () =>
     Effect.gen(function*() {

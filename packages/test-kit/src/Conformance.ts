@@ -3,12 +3,14 @@
  *
  * @since 0.1.0
  */
-import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
+import { isControl, Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import type { Transport } from "@effect-ws/core/Transport"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import * as TestClock from "effect/testing/TestClock"
-import type { Limits, Rule } from "./ConformanceRule.ts"
+import type { Limits, Rule, Step } from "./ConformanceRule.ts"
+import type { HandshakeRule } from "./HandshakeRule.ts"
+import { hostile } from "./internal/conformance/attacks.ts"
 import { closing } from "./internal/conformance/closing.ts"
 import { control } from "./internal/conformance/control.ts"
 import { fragmentation } from "./internal/conformance/fragmentation.ts"
@@ -16,7 +18,7 @@ import { framing } from "./internal/conformance/framing.ts"
 import { limited } from "./internal/conformance/limits.ts"
 import { textual } from "./internal/conformance/text.ts"
 import { concat } from "./internal/frameScanner.ts"
-import { isTestClock } from "./internal/release.ts"
+import { patience, sleep } from "./internal/realTime.ts"
 import * as Transcript from "./Transcript.ts"
 import * as WebSocketProbe from "./WebSocketProbe.ts"
 import * as Wire from "./Wire.ts"
@@ -37,12 +39,22 @@ export const rules: Readonly<Record<string, ReadonlyArray<Rule>>> = {
 }
 
 /**
+ * What hostile peers try, under the limits that connections have by default: messages and fragments without end, floods,
+ * peers that do not read, and what inflates.
+ *
+ * @category rules
+ * @since 0.1.0
+ */
+export const attacks: Readonly<Record<string, ReadonlyArray<Rule>>> = { hostile }
+
+/**
  * An endpoint to be held against the rules: one that sends every message back.
  *
  * **Details**
  *
  * `open` makes a new connection to it, after the handshake, and gives the other end of its transport. It is told the limits
- * that the rule at hand supposes; an endpoint `hasLimits` if it can keep to them, otherwise such rules are skipped.
+ * that the rule at hand supposes; an endpoint `hasLimits` if it can keep to them, otherwise such rules are skipped. It is
+ * also told whether to agree on permessage-deflate, without parameters; that is asked of an endpoint that `hasDeflate`.
  *
  * @category models
  * @since 0.1.0
@@ -50,7 +62,8 @@ export const rules: Readonly<Record<string, ReadonlyArray<Rule>>> = {
 export interface Endpoint<E = never, R = never> {
   readonly role: Role
   readonly hasLimits: boolean
-  readonly open: (limits: Partial<Limits>) => Effect.Effect<Transport, E, R | Scope.Scope>
+  readonly hasDeflate?: boolean
+  readonly open: (limits: Partial<Limits>, deflate: boolean) => Effect.Effect<Transport, E, R | Scope.Scope>
 }
 
 /**
@@ -67,7 +80,7 @@ export interface Endpoint<E = never, R = never> {
 export type Result =
   & {
     readonly topic: string
-    readonly rule: Rule
+    readonly rule: Rule | HandshakeRule
   }
   & (
     | { readonly _tag: "Passed" }
@@ -77,7 +90,7 @@ export type Result =
 
 /**
  * Holds an endpoint against the rules that bind its role, one after the other, each over a connection of its own: all
- * {@link rules}, or those given.
+ * {@link rules}, or those given, such as {@link attacks}.
  *
  * **When to use**
  *
@@ -161,29 +174,32 @@ export const report = (results: ReadonlyArray<Result>): string => {
 }
 
 const isApplicable = <E, R>(rule: Rule, endpoint: Endpoint<E, R>): boolean =>
-  rule.steps.every(({ _tag }) => _tag === "Frame" || _tag === "Bytes") &&
+  rule.steps.every(({ _tag }) => _tag === "Frame" || _tag === "Bytes" || _tag === "Flood") &&
+  (rule.deflate !== true || endpoint.hasDeflate === true) &&
   (rule.limits === undefined || endpoint.hasLimits)
 
 const check = <E, R>(rule: Rule, endpoint: Endpoint<E, R>): Effect.Effect<string | undefined, E, R> =>
   Effect.scoped(Effect.gen(function*() {
     const role = endpoint.role === "server" ? "client" : "server"
-    const probe = yield* WebSocketProbe.make(yield* endpoint.open(rule.limits ?? {}), role)
+    const probe = yield* WebSocketProbe.make(yield* endpoint.open(rule.limits ?? {}, rule.deflate === true), role)
     for (const step of rule.steps) {
       if (step._tag === "Frame") yield* probe.send(step)
       if (step._tag === "Bytes") yield* probe.sendBytes(Uint8Array.from(step.bytes))
+      if (step._tag === "Flood") {
+        const fault = yield* flooded(probe, step)
+        if (fault !== undefined) return fault
+      }
     }
     const expected = expectationOf(rule)
     // One more message, to see that the connection is alive.
     if (expected.isAlive) yield* probe.sendText("")
     const seen = new Observation()
-    const isTestTime = yield* isTestClock
-    const waiting = isTestTime ? TestClock.withLive(Effect.sleep(patience)) : Effect.sleep(patience)
     const isComplete = yield* probe.frame.pipe(
       Effect.tap((frame) => Effect.sync(() => seen.add(frame))),
       Effect.repeat({ until: () => seen.meets(expected) }),
       Effect.as(true),
       Effect.catch(() => Effect.succeed(true)),
-      Effect.raceFirst(Effect.as(waiting, false)),
+      Effect.raceFirst(Effect.as(patience, false)),
       Effect.when(Effect.sync(() => !seen.meets(expected)))
     )
     const fault = seen.faultOf(expected) ??
@@ -191,7 +207,39 @@ const check = <E, R>(rule: Rule, endpoint: Endpoint<E, R>): Effect.Effect<string
     return fault && `${fault}\n${Transcript.format(yield* probe.transcript)}`
   }))
 
-const patience = "3 seconds"
+// What is wrong with how an endpoint takes a flood, if anything. A socket that takes nothing for half a second is full.
+const flooded = Effect.fnUntraced(function*(
+  probe: WebSocketProbe.WebSocketProbe,
+  { bytes, frame: sent }: Step & { readonly _tag: "Flood" }
+) {
+  yield* probe.demand(0)
+  let count = 0
+  for (let quiet = 0; quiet < 500; quiet++) {
+    while (!(yield* probe.isBlocked)) {
+      if (count * sent.payload.length >= bytes) return `${bytes} bytes are taken from a peer that does not read`
+      yield* probe.send(sent)
+      count++
+      quiet = 0
+    }
+    yield* sleep(1)
+  }
+  yield* probe.demand(Infinity)
+  let received = 0
+  while (received < count * sent.payload.length) {
+    const frame = yield* probe.frame.pipe(
+      Effect.asSome,
+      Effect.catch(() => Effect.succeedNone),
+      Effect.raceFirst(Effect.as(patience, Option.none()))
+    )
+    if (frame._tag === "None") return `${received} of ${count * sent.payload.length} bytes came back`
+    if (isControl(frame.value.opcode)) continue
+    for (const byte of frame.value.payload) {
+      if (byte !== sent.payload[received % sent.payload.length]) return `byte ${received} came back as another`
+      received++
+    }
+  }
+  return undefined
+})
 
 // What has to be seen from outside.
 interface Expectation {

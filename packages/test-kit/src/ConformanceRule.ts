@@ -13,7 +13,7 @@ import * as Wire from "./Wire.ts"
  * **Details**
  *
  * `section` is that of RFC 6455. `role` is the endpoint that the rule binds: both, unless told. `limits` are those that the
- * endpoint has to have for it. Where the peer breaks a rule, the very last byte of the `steps` is the one that tells.
+ * endpoint has to have for it. With `deflate`, the handshake has agreed on permessage-deflate (RFC 7692). Where the peer breaks a rule, the very last byte of the `steps` is the one that tells.
  *
  * @category models
  * @since 0.1.0
@@ -23,6 +23,7 @@ export interface Rule {
   readonly title: string
   readonly role?: Role
   readonly limits?: Partial<Limits>
+  readonly deflate?: boolean
   readonly steps: ReadonlyArray<Step>
   readonly outcome: Outcome
 }
@@ -41,7 +42,8 @@ export interface Limits {
 
 /**
  * What happens: the peer sends a frame or bytes, the endpoint itself begins or answers the closing handshake, or time
- * passes.
+ * passes. In a `Flood`, the peer sends a frame again and again, and reads nothing, until nothing is taken from it any more,
+ * which has to be before it has sent `bytes`; then it reads everything.
  *
  * @category models
  * @since 0.1.0
@@ -51,6 +53,7 @@ export type Step =
   | { readonly _tag: "Bytes"; readonly bytes: ReadonlyArray<number> }
   | { readonly _tag: "SendClose" }
   | { readonly _tag: "Wait"; readonly millis: number }
+  | { readonly _tag: "Flood"; readonly frame: SentFrame; readonly bytes: number }
 
 /**
  * A frame as the peer puts it on the wire, right or wrong.
@@ -174,6 +177,14 @@ export const sendClose: Step = { _tag: "SendClose" }
  * @since 0.1.0
  */
 export const wait = (millis: number): Step => ({ _tag: "Wait", millis })
+
+/**
+ * The peer floods the endpoint, and does not read.
+ *
+ * @category steps
+ * @since 0.1.0
+ */
+export const flood = (frame: SentFrame, bytes: number): Step => ({ _tag: "Flood", frame, bytes })
 
 /**
  * A Ping came.

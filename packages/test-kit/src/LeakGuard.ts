@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
@@ -10,17 +12,18 @@ import type * as Scope from "effect/Scope"
 import { TestNetwork } from "./TestNetwork.ts"
 
 /**
- * Something was left: fibers that go on, links that are not over.
+ * Something was left: fibers that go on, and how many of their sleeps are not over; links that are not over.
  *
  * @category errors
  * @since 0.1.0
  */
 export class LeakError extends Schema.TaggedError<LeakError>("@effect-ws/test-kit/LeakGuard/LeakError")("LeakError", {
   fibers: Schema.Int,
+  timers: Schema.Int,
   links: Schema.Int
 }) {
   override get message() {
-    return `${this.fibers} fibers and ${this.links} links are left`
+    return `${this.fibers} fibers (${this.timers} timers) and ${this.links} links are left`
   }
 }
 
@@ -29,13 +32,18 @@ export class LeakError extends Schema.TaggedError<LeakError>("@effect-ws/test-ki
  *
  * **Details**
  *
- * Counted are the fibers that it started, directly or not, and that have not ended (whoever sleeps or subscribes to
- * something is a fiber too), and the links of the `TestNetwork`, if one is provided from outside. If the effect fails, so
- * does this, with its error.
+ * Counted are the fibers that it started, directly or not, and that have not ended; of them the timers, which are sleeps on
+ * the `Clock`; and the links of the `TestNetwork`, if one is provided from outside. If the effect fails, so does this, with
+ * its error.
+ *
+ * That covers what a connection can leave: its timers are fibers that sleep; `messages`, `controls` and `changes` subscribe
+ * for as long as a fiber runs them; and a connection that nobody has closed keeps its link.
  *
  * **Gotchas**
  *
- * A network that is provided inside ends with the scope, and takes its links with it.
+ * A network that is provided inside ends with the scope, and takes its links with it. Not seen are timers that were not
+ * made with Effect, such as those of `setTimeout`, and what is kept in a scope that nobody closes and no fiber holds, such
+ * as a subscription to a `PubSub` of the application's own.
  *
  * **Example** (A server that keeps no fiber)
  *
@@ -76,13 +84,30 @@ export const guard = <A, E, R>(
       Effect.serviceOption(TestNetwork),
       (network) => network._tag === "None" ? Effect.succeed(0) : Effect.map(network.value.links, ({ length }) => length)
     )
+    let timers = 0
+    const clock = yield* Clock.Clock
+    // With all that a `TestClock` has beside.
+    const countTimers: Clock.Clock = Object.assign(Object.create(clock), {
+      sleep: (duration: Duration.Duration) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => {
+            timers++
+          }),
+          () => clock.sleep(duration),
+          () =>
+            Effect.sync(() => {
+              timers--
+            })
+        )
+    })
     const before = yield* countLinks
     const result = yield* Effect.scoped(effect).pipe(
-      Effect.provideService(Metric.FiberRuntimeMetrics, countFibers)
+      Effect.provideService(Metric.FiberRuntimeMetrics, countFibers),
+      Effect.provideService(Clock.Clock, countTimers)
     )
     // Fibers that were interrupted without being waited for, and links that close, come to their end first.
     yield* Effect.repeat(Effect.yieldNow, { times: 10 })
     const links = (yield* countLinks) - before
-    if (fibers > 0 || links > 0) return yield* new LeakError({ fibers, links })
+    if (fibers > 0 || links > 0) return yield* new LeakError({ fibers, timers, links })
     return result
   })

@@ -122,7 +122,8 @@ export const make: (options?: Partial<Behaviour>) => Effect.Effect<TestLink, nev
     const context: LinkContext = {
       clock: yield* Clock.Clock,
       random: yield* Random.Random,
-      runFork: Effect.runForkWith(yield* Effect.context<never>())
+      runFork: Effect.runForkWith(yield* Effect.context<never>()),
+      traffic: 0
     }
     const behaviour = { ...perfect, ...options }
     const link = new Link(context, { toServer: behaviour, toClient: behaviour }, {

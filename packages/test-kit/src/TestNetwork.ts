@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import type { Compression } from "@effect-ws/core/Compression"
 import type { Connection } from "@effect-ws/core/Connection"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import type { WebSocketUrl } from "@effect-ws/core/protocol/WebSocketUrl"
@@ -20,6 +21,7 @@ import {
 import { type Route, WebSocketServer } from "@effect-ws/core/WebSocketServer"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -36,26 +38,41 @@ import { type Behaviour, type Direction, perfect, type TestLink } from "./TestLi
  *
  * **Details**
  *
- * - `seed` determines all that is left to chance.
+ * - `seed` determines all that is left to chance; `compression` is the option.
  * - `links` are those that are not over, oldest first; one for each connection, from the beginning of its handshake.
  * - `linkOf` is the link that carries a connection.
  * - `set` changes the behaviour of all links, those to come included.
- * - `dial`, `listen`, `randomFill` and `releasing` are what clients and servers are made of; `WebSocketProbe` plays either.
- *   `releasing` tells that a scope is about to close connections.
+ * - `dial`, `listen`, `randomFill`, `releasing` and `tellSeed` are what clients and servers are made of; `WebSocketProbe`
+ *   plays either. `releasing` tells that a scope is about to close connections; `tellSeed` logs the seed if a test failed.
  *
  * @category services
  * @since 0.1.0
  */
 export class TestNetwork extends Context.Service<TestNetwork, {
   readonly seed: number | string
+  readonly compression: Compression | undefined
   readonly links: Effect.Effect<ReadonlyArray<TestLink>>
   readonly linkOf: (connection: Connection) => Effect.Effect<TestLink>
   readonly set: (behaviour: Partial<Behaviour>, direction?: Direction) => Effect.Effect<void>
-  readonly dial: WebSocketClient.Platform["open"]
+  readonly dial: (request: Request) => Effect.Effect<WebSocketClient.Opened, ConnectError["reason"]>
   readonly listen: (listener: Listener) => Effect.Effect<void, never, Scope.Scope>
   readonly randomFill: (bytes: Uint8Array) => void
   readonly releasing: (connections: Iterable<Connection>) => Effect.Effect<void>
+  readonly tellSeed: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }>()("@effect-ws/test-kit/TestNetwork/TestNetwork") {}
+
+/**
+ * A request on its way to a server: what a client sends or, to show a server what it should refuse, anything. `rawHeaders`
+ * are its lines, names and values in turns; by default, those of `headers`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Request extends WebSocketClient.OpeningRequest {
+  readonly method?: string | undefined
+  readonly httpVersion?: string | undefined
+  readonly rawHeaders?: ReadonlyArray<string> | undefined
+}
 
 /**
  * Who answers the requests to an address. Without a `host`, those to every host that nobody else listens at.
@@ -75,7 +92,8 @@ export interface Listener {
  * **Details**
  *
  * `seed` is 0 by default: a test does the same each time. `link` is the behaviour that links begin with; by default, they
- * carry bytes at once. `wrap` is put around the transports of all connections, to record or to disturb them.
+ * carry bytes at once. `wrap` is put around the transports of all connections, to record or to disturb them. `compression`
+ * is what servers and clients compress with, such as that of `@effect-ws/node`; without it they agree on none.
  *
  * @category models
  * @since 0.1.0
@@ -84,6 +102,7 @@ export interface NetworkOptions {
   readonly seed?: number | string | undefined
   readonly link?: Partial<Behaviour> | undefined
   readonly wrap?: ((transport: Transport, role: "client" | "server") => Transport) | undefined
+  readonly compression?: Compression | undefined
 }
 
 /**
@@ -127,7 +146,8 @@ export const layerServer = (options: ServerOptions = {}): Layer.Layer<WebSocketS
       const runtime = yield* ServerRuntime.make({
         ...options,
         address: { _tag: "Tcp", host: host ?? "localhost", port },
-        sha1
+        sha1,
+        compression: network.compression
       })
       yield* network.listen({ host, port, upgrade: runtime.upgrade })
       return {
@@ -157,8 +177,8 @@ export const layerServer = (options: ServerOptions = {}): Layer.Layer<WebSocketS
 export const layerClient: Layer.Layer<WebSocketClient.WebSocketClient, never, TestNetwork> = Layer.effect(
   WebSocketClient.WebSocketClient,
   Effect.gen(function*() {
-    const { dial, randomFill, releasing } = yield* TestNetwork
-    const client = yield* WebSocketClient.make({ open: dial, randomFill, sha1 })
+    const { compression, dial, randomFill, releasing } = yield* TestNetwork
+    const client = yield* WebSocketClient.make({ open: dial, randomFill, sha1, compression })
     return {
       connect: (url, options) =>
         Effect.tap(client.connect(url, options), (connection) =>
@@ -187,12 +207,14 @@ export const layerWith = (
  * Handshakes, frames and backpressure are the real ones, and so are the timeouts, which pass with the `TestClock`. The
  * client finds the server under every host name and port.
  *
- * When the layer is released because of a failure, the seed of the network is logged.
+ * When the layer is released because of a failure, or a scope with a `WebSocketProbe` in it fails, the seed of the network
+ * is logged.
  *
  * **Gotchas**
  *
- * Tests that share a layer, as with `layer(TestNetwork.layer)` of `@effect/vitest`, share its network and its clock: they
- * must not run at the same time.
+ * Tests that share a layer, as with `layer(TestNetwork.layer)` of `@effect/vitest`, share its network, its clock and its
+ * chance: they must not run at the same time, and what is left to chance in one depends on those before it. Where that
+ * matters, give each test a network of its own.
  *
  * Effect builds a layer once for everything inside an `Effect.provide`: for two networks in one test, provide them one
  * after the other, or call {@link layerWith} for each.
@@ -226,19 +248,30 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
   const context: LinkContext = {
     clock: yield* Clock.Clock,
     random,
-    runFork: Effect.runForkWith(yield* Effect.context<never>())
+    runFork: Effect.runForkWith(yield* Effect.context<never>()),
+    traffic: 0
   }
   const behaviours = { toServer: { ...perfect, ...options.link }, toClient: { ...perfect, ...options.link } }
   const listeners = new Set<Listener>()
   const links = new Map<number, Link>()
   let lastPort = 50_000
 
+  // Once for each failure, however many scopes it passes through.
+  const told = new WeakSet<Cause.Cause<unknown>>()
+  const tellSeed = (exit: Exit.Exit<unknown, unknown>) =>
+    Effect.suspend(() => {
+      if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) || told.has(exit.cause)) return Effect.void
+      told.add(exit.cause)
+      // That of a test swallows what is printed.
+      return Effect.logInfo(`The seed of the TestNetwork was ${JSON.stringify(seed)}`).pipe(
+        Effect.provideService(Console.Console, globalThis.console)
+      )
+    })
+
   yield* Effect.addFinalizer((exit) =>
     Effect.gen(function*() {
       for (const link of links.values()) yield* link.handle.reset
-      if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
-        yield* Effect.logInfo(`The seed of the TestNetwork was ${JSON.stringify(seed)}`)
-      }
+      yield* tellSeed(exit)
     })
   )
 
@@ -247,7 +280,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
   const watch = yield* makeWatch(() => {
     for (const end of releasing) if (end.isClosed) releasing.delete(end)
     return releasing.size > 0
-  })
+  }, () => context.traffic)
 
   const listenerAt = ({ host, port }: WebSocketUrl): Listener | undefined => {
     const all = [...listeners]
@@ -274,7 +307,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
 
   const wrap = (transport: Transport, role: "client" | "server") => options.wrap?.(transport, role) ?? transport
 
-  const dial: WebSocketClient.Platform["open"] = ({ headers, url }) =>
+  const dial: TestNetwork["Service"]["dial"] = ({ headers, httpVersion, method, rawHeaders, url }) =>
     Effect.callback<WebSocketClient.Opened, ConnectError["reason"]>((resume) => {
       const invalid = Handshake.invalidHeader(headers)
       if (invalid !== undefined) {
@@ -300,11 +333,11 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
           return answer(Effect.fail(reason))
         }
         listener.upgrade({
-          method: "GET",
-          httpVersion: "1.1",
+          method: method ?? "GET",
+          httpVersion: httpVersion ?? "1.1",
           url: url.target,
           headers,
-          rawHeaders: Object.entries(headers).flat(),
+          rawHeaders: rawHeaders ?? Object.entries(headers).flat(),
           peerAddress: server.peerAddress,
           localAddress: server.localAddress,
           // A `wss:` URL leads to the server like any other, and nothing is encrypted.
@@ -327,6 +360,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
 
   return TestNetwork.of({
     seed,
+    compression: options.compression,
     links: Effect.sync(() => Array.from(links.values(), ({ handle }) => handle)),
     linkOf: (connection) => {
       const link = linkOf(connection)
@@ -356,6 +390,7 @@ const make = Effect.fnUntraced(function*(options: NetworkOptions) {
     randomFill: (bytes) => {
       for (let i = 0; i < bytes.length; i++) bytes[i] = Math.floor(random.nextDoubleUnsafe() * 256)
     },
+    tellSeed,
     releasing: (connections) =>
       Effect.andThen(
         Effect.sync(() => {

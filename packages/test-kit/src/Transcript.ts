@@ -57,16 +57,28 @@ export interface Recording {
 }
 
 /**
+ * How much of a recording is kept. With `maxBytes`, the oldest entries are forgotten when the payloads of all, and 64 bytes
+ * for each, are more; without, everything is kept.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RecordOptions {
+  readonly maxBytes?: number | undefined
+}
+
+/**
  * Gives the function that records what passes through a transport, with the times of the `Clock`.
  *
  * **When to use**
  *
- * Around any transport, in production too. In a `TestNetwork`, `wrap` puts it around all. A `WebSocketProbe` records
- * itself.
+ * Around any transport, in production too: with the option `wrap` of a server or of `connect`. In a `TestNetwork`, its own
+ * `wrap` puts it around all. A `WebSocketProbe` records itself.
  *
  * **Gotchas**
  *
- * It keeps every payload for as long as it is kept itself.
+ * Without `maxBytes` it keeps every payload for as long as it is kept itself: in production, set it. Messages that are
+ * compressed are recorded as they pass.
  *
  * **Example** (All connections of a network)
  *
@@ -90,21 +102,29 @@ export interface Recording {
  * @category recording
  * @since 0.1.0
  */
-export const recorder: Effect.Effect<(transport: Transport) => Recording> = Clock.clockWith((clock) =>
-  Effect.succeed((transport) => record(transport, clock))
+export const recorder: Effect.Effect<(transport: Transport, options?: RecordOptions) => Recording> = Clock.clockWith(
+  (clock) => Effect.succeed((transport, { maxBytes = Infinity } = {}) => record(transport, clock, maxBytes))
 )
 
-const record = (transport: Transport, clock: Clock.Clock): Recording => {
+const sizeOf = (entry: Entry): number => 64 + (entry._tag === "Frame" ? entry.frame.payload.length : 0)
+
+const record = (transport: Transport, clock: Clock.Clock, maxBytes: number): Recording => {
   const began = clock.currentTimeMillisUnsafe()
   const entries: Array<Entry> = []
   const sent = new FrameCollector()
   const received = new FrameCollector()
   let isDropped = false
+  let bytes = 0
   const at = () => clock.currentTimeMillisUnsafe() - began
+  const enter = (entry: Entry) => {
+    entries.push(entry)
+    bytes += sizeOf(entry)
+    while (bytes > maxBytes) bytes -= sizeOf(entries.shift()!)
+  }
   const collect = (direction: Entry["direction"], chunk: Uint8Array) => {
     const frames = (direction === "sent" ? sent : received).push(chunk)
     for (const { fin, opcode, payload, rsv } of frames) {
-      entries.push({ _tag: "Frame", at: at(), direction, frame: { fin, rsv, opcode, payload } })
+      enter({ _tag: "Frame", at: at(), direction, frame: { fin, rsv, opcode, payload } })
     }
   }
   return {
@@ -112,6 +132,7 @@ const record = (transport: Transport, clock: Clock.Clock): Recording => {
     transport: {
       peerAddress: transport.peerAddress,
       localAddress: transport.localAddress,
+      capabilities: transport.capabilities,
       start: (handler) =>
         transport.start({
           onData: (chunk) => {
@@ -119,12 +140,13 @@ const record = (transport: Transport, clock: Clock.Clock): Recording => {
             handler.onData(chunk)
           },
           onDrain: () => handler.onDrain(),
+          onOverrun: () => handler.onOverrun(),
           onEnd: () => {
-            entries.push({ _tag: "End", at: at(), direction: "received" })
+            enter({ _tag: "End", at: at(), direction: "received" })
             handler.onEnd()
           },
           onClose: (cause) => {
-            if (!isDropped) entries.push({ _tag: "Closed", at: at(), direction: "received" })
+            if (!isDropped) enter({ _tag: "Closed", at: at(), direction: "received" })
             handler.onClose(cause)
           }
         }),
@@ -135,11 +157,11 @@ const record = (transport: Transport, clock: Clock.Clock): Recording => {
         return transport.write(chunks)
       },
       end: () => {
-        entries.push({ _tag: "End", at: at(), direction: "sent" })
+        enter({ _tag: "End", at: at(), direction: "sent" })
         transport.end()
       },
       destroy: () => {
-        if (!isDropped) entries.push({ _tag: "Closed", at: at(), direction: "sent" })
+        if (!isDropped) enter({ _tag: "Closed", at: at(), direction: "sent" })
         isDropped = true
         transport.destroy()
       }

@@ -19,7 +19,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import { FrameCollector } from "./internal/frameScanner.ts"
-import { isTestClock } from "./internal/release.ts"
+import { isTestClock, patience } from "./internal/realTime.ts"
 import { sha1 } from "./internal/sha1.ts"
 import { TestNetwork } from "./TestNetwork.ts"
 import * as Transcript from "./Transcript.ts"
@@ -109,9 +109,6 @@ export interface WebSocketProbe {
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
-// How long to wait, in real time, before something that does not come is told with its transcript.
-const patience = "3 seconds"
-
 /**
  * Plays one side of a connection over any transport whose handshake is done: in memory, or a real socket.
  *
@@ -166,6 +163,8 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
         isBlocked = false
         flush()
       },
+      // The links of the kit can be paused.
+      onOverrun: () => {},
       onEnd: ended,
       onClose: ended
     })
@@ -179,12 +178,10 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
       })
     })
 
-    const isTestTime = yield* isTestClock
-    const waiting = isTestTime ? TestClock.withLive(Effect.sleep(patience)) : Effect.sleep(patience)
     const next = (expected: string): Effect.Effect<Transcript.Frame, ProbeError> =>
       Queue.take(frames).pipe(
         Effect.catch(() => failed(expected, "the other side has ended")),
-        Effect.raceFirst(Effect.andThen(waiting, failed(expected, "nothing came")))
+        Effect.raceFirst(Effect.andThen(patience, failed(expected, "nothing came")))
       )
 
     const nextBut = Effect.fnUntraced(function*(passedOver: ReadonlyArray<number>, expected: string) {
@@ -284,7 +281,7 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
       }),
       expectNoMessage: Effect.fnUntraced(function*(duration) {
         const expected = "no message"
-        yield* isTestTime ? TestClock.adjust(duration) : Effect.sleep(duration)
+        yield* (yield* isTestClock) ? TestClock.adjust(duration) : Effect.sleep(duration)
         for (let found = yield* Queue.poll(frames); found._tag === "Some"; found = yield* Queue.poll(frames)) {
           if (isHeartbeat(found.value)) continue
           return yield* failed(expected, `got ${Transcript.formatFrame(found.value)}`)
@@ -294,7 +291,7 @@ export const make: (transport: Transport, role: Role) => Effect.Effect<WebSocket
         const expected = "the end"
         const end = Queue.take(frames).pipe(
           Effect.repeat({ while: isHeartbeat }),
-          Effect.raceFirst(Effect.andThen(waiting, failed(expected, "nothing came"))),
+          Effect.raceFirst(Effect.andThen(patience, failed(expected, "nothing came"))),
           Effect.exit
         )
         const exit = yield* end
@@ -380,6 +377,7 @@ export const connect: (
       url,
       headers: Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, headers })
     }).pipe(Effect.mapError((reason) => new ConnectError({ url: String(input), reason })))
+    yield* Effect.addFinalizer(network.tellSeed)
     return yield* make(transport, "client")
   }
 )
@@ -389,7 +387,8 @@ export const connect: (
  *
  * **Details**
  *
- * `accept` answers 101, with further response headers if given, and gives the probe. `reject` answers with anything else.
+ * `accept` answers 101 and gives the probe. Its `headers` are added to those of the handshake, or replace them, right or
+ * wrong; `undefined` leaves one out. `reject` answers with anything else.
  *
  * @category models
  * @since 0.1.0
@@ -398,7 +397,10 @@ export interface ProbeRequest {
   readonly url: string
   readonly headers: Handshake.Headers
   readonly accept: (
-    options?: { readonly subprotocol?: string | undefined; readonly headers?: Handshake.ResponseHeaders | undefined }
+    options?: {
+      readonly subprotocol?: string | undefined
+      readonly headers?: Readonly<Record<string, string | ReadonlyArray<string> | undefined>> | undefined
+    }
   ) => Effect.Effect<WebSocketProbe, never, Scope.Scope>
   readonly reject: (response: Response) => Effect.Effect<void>
 }
@@ -446,11 +448,18 @@ export const listen: (
     return Effect.map(Queue.take(upgrades), (upgrade) => ({
       url: upgrade.url,
       headers: upgrade.headers,
-      accept: ({ headers, subprotocol } = {}) =>
+      accept: ({ headers = {}, subprotocol } = {}) =>
         Effect.suspend(() => {
           const key = upgrade.headers["sec-websocket-key"] ?? ""
-          const transport = upgrade.accept(Handshake.responseHeaders({ key, sha1, subprotocol, headers }))
-          return make(transport, "server")
+          const answer = new Map<string, string | ReadonlyArray<string>>(
+            Object.entries(Handshake.responseHeaders({ key, sha1, subprotocol }))
+          )
+          for (const [name, value] of Object.entries(headers)) {
+            if (value === undefined) answer.delete(name.toLowerCase())
+            else answer.set(name.toLowerCase(), value)
+          }
+          const transport = upgrade.accept(Object.fromEntries(answer))
+          return Effect.andThen(Effect.addFinalizer(network.tellSeed), make(transport, "server"))
         }),
       reject: (response) => Effect.sync(() => upgrade.reject(response))
     }))

@@ -17,6 +17,16 @@ export * as ConformanceRule from "./ConformanceRule.ts"
 /**
  * @since 0.1.0
  */
+export * as HandshakeConformance from "./HandshakeConformance.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as HandshakeRule from "./HandshakeRule.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as LeakGuard from "./LeakGuard.ts"
 
 /**

@@ -1,8 +1,11 @@
-import { Connection, type Transport } from "@effect-ws/core"
+import { Compression, Connection, type Transport, WebSocketServer } from "@effect-ws/core"
 import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
-import { Conformance, TestLink } from "@effect-ws/test-kit"
+import * as Handshake from "@effect-ws/core/protocol/Handshake"
+import { parseUrl } from "@effect-ws/core/protocol/WebSocketUrl"
+import { NodeCompression } from "@effect-ws/node"
+import { Conformance, HandshakeRule, TestLink, TestNetwork } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Context, Effect, Layer, Stream } from "effect"
 
 const handshake: Connection.HandshakeResult = {
   subprotocol: undefined,
@@ -10,6 +13,8 @@ const handshake: Connection.HandshakeResult = {
   request: { url: "/", headers: {} },
   response: { status: 101, headers: {} }
 }
+
+const compressing = Compression.settle(NodeCompression.compression, true)!
 
 /** A connection that sends everything back, over a link. */
 const echo = (
@@ -19,7 +24,8 @@ const echo = (
 ): Conformance.Endpoint => ({
   role,
   hasLimits: true,
-  open: Effect.fnUntraced(function*(limits) {
+  hasDeflate: true,
+  open: Effect.fnUntraced(function*(limits, deflate) {
     const link = yield* TestLink.make()
     yield* link.set(behaviour, role === "server" ? "toClient" : "toServer")
     const [own, other]: ReadonlyArray<Transport.Transport> = role === "server"
@@ -30,13 +36,45 @@ const echo = (
       ...limits,
       ...options
     })
-    const connection = yield* Connection.make(own!, settings, { handshake })
+    const connection = yield* Connection.make(own!, settings, {
+      handshake,
+      deflate: deflate ? { settings: compressing, agreed: compressing.wanted } : undefined
+    })
     yield* Effect.forkScoped(
       Stream.runForEach(connection.messages, (message) => connection.send(message)).pipe(Effect.ignore)
     )
     return other!
   })
 })
+
+/** A server that sends everything back, in a network of its own for each connection. */
+const networked: Conformance.Endpoint<unknown> = {
+  role: "server",
+  hasLimits: true,
+  hasDeflate: true,
+  open: Effect.fnUntraced(function*(limits, deflate) {
+    const serving = WebSocketServer.serve((connection) =>
+      Stream.runForEach(connection.messages, (message) => connection.send(message))
+    )
+    const { compression } = NodeCompression
+    const context = yield* Layer.build(
+      Layer.provideMerge(serving, TestNetwork.layerWith({ compression, server: { ...limits, deflate } }))
+    )
+    const url = parseUrl("ws://localhost")
+    if (url._tag === "InvalidUrl") return yield* Effect.die(url)
+    const { transport } = yield* Context.get(context, TestNetwork.TestNetwork).dial({
+      url,
+      headers: Handshake.requestHeaders({
+        key: HandshakeRule.sampleKey,
+        host: url.hostHeader,
+        subprotocols: [],
+        headers: {},
+        extensions: deflate ? [{ name: "permessage-deflate", parameters: [] }] : []
+      })
+    })
+    return transport
+  })
+}
 
 const titlesOf = (results: ReadonlyArray<Conformance.Result>, tag: Conformance.Result["_tag"]) =>
   results.filter(({ _tag }) => _tag === tag).map(({ rule }) => rule.title)
@@ -48,6 +86,36 @@ describe("conformance", () => {
       assert.deepStrictEqual(titlesOf(results, "Failed"), [], Conformance.report(results))
       assert.isAtLeast(titlesOf(results, "Passed").length, 240)
       assert.isAtMost(titlesOf(results, "Skipped").length, 30)
+    }), 60_000)
+
+  it.effect.each(["server", "client"] as const)(
+    "a connection withstands every attack (%s)",
+    (role) =>
+      Effect.gen(function*() {
+        const results = yield* Conformance.run(echo(role), Conformance.attacks)
+        assert.deepStrictEqual(titlesOf(results, "Failed"), [], Conformance.report(results))
+        assert.isTrue(results.every(({ _tag }) => _tag === "Passed"))
+      }),
+    60_000
+  )
+
+  it.effect("a server of a network keeps every rule and withstands every attack", () =>
+    Effect.gen(function*() {
+      const results = yield* Conformance.run(networked, { ...Conformance.rules, ...Conformance.attacks })
+      assert.deepStrictEqual(titlesOf(results, "Failed"), [], Conformance.report(results))
+      assert.isAtLeast(titlesOf(results, "Passed").length, 250)
+    }), 60_000)
+
+  it.effect("finds an endpoint out that takes everything from a peer that does not read", () =>
+    Effect.gen(function*() {
+      const results = yield* Conformance.run(
+        echo("server", { maxQueuedBytes: Infinity, maxQueuedMessages: Infinity }),
+        {
+          hostile: Conformance.attacks["hostile"]!.filter(({ title }) => title.startsWith("a peer that does not read"))
+        }
+      )
+      assert.lengthOf(titlesOf(results, "Failed"), 1)
+      assert.include(Conformance.report(results), "50331648 bytes are taken from a peer that does not read")
     }), 60_000)
 
   it.effect("an endpoint without limits is not asked about them", () =>

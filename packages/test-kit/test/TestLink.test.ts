@@ -24,6 +24,9 @@ const listen = (transport: TestLink.TestLink["client"]) => {
     onDrain: () => {
       events.push("drain")
     },
+    onOverrun: () => {
+      events.push("overrun")
+    },
     onEnd: () => {
       events.push("end")
     },
@@ -161,7 +164,13 @@ describe("a link", () => {
       const link = yield* TestLink.make()
       const kept: Array<Uint8Array> = []
       const ignore = () => {}
-      link.server.start({ onData: (chunk) => void kept.push(chunk), onDrain: ignore, onEnd: ignore, onClose: ignore })
+      link.server.start({
+        onData: (chunk) => void kept.push(chunk),
+        onDrain: ignore,
+        onOverrun: ignore,
+        onEnd: ignore,
+        onClose: ignore
+      })
       link.client.write([Uint8Array.of(1, 2)])
       yield* settle
       assert.notDeepEqual(kept, [Uint8Array.of(1, 2)])

@@ -1,8 +1,9 @@
-import { type Connection, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { type Connection, HandshakeRequest, type Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
-import { TestNetwork, VirtualTime } from "@effect-ws/test-kit"
+import { NodeCompression } from "@effect-ws/node"
+import { TestNetwork, VirtualTime, WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Stream } from "effect"
+import { Clock, Console, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 const Echo = WebSocketServer.serve((connection) =>
@@ -319,6 +320,39 @@ describe("TestNetwork", () => {
     })))
   })
 
+  it.effect("compresses if it is given what does (RFC 7692)", () =>
+    Effect.gen(function*() {
+      const { compression } = NodeCompression
+      let bytes = 0
+      const connect = Effect.gen(function*() {
+        const connection = yield* WebSocketClient.connect("ws://localhost", { deflate: true })
+        yield* connection.send("x".repeat(10_000))
+        assert.strictEqual(yield* connection.receive, "x".repeat(10_000))
+        return connection.extensions.map(({ name }) => name)
+      }).pipe(Effect.scoped)
+      const wrap = (transport: Transport.Transport): Transport.Transport => ({
+        peerAddress: transport.peerAddress,
+        localAddress: transport.localAddress,
+        capabilities: transport.capabilities,
+        start: (handler) => transport.start(handler),
+        pause: () => transport.pause(),
+        resume: () => transport.resume(),
+        write: (chunks) => {
+          for (const chunk of chunks) bytes += chunk.length
+          return transport.write(chunks)
+        },
+        end: () => transport.end(),
+        destroy: () => transport.destroy()
+      })
+      const server = { deflate: true }
+      assert.deepStrictEqual(yield* Effect.provide(connect, echoNetwork({ server, wrap })), [])
+      assert.isAbove(bytes, 20_000)
+      bytes = 0
+      const compressing = echoNetwork({ compression, server, wrap })
+      assert.deepStrictEqual(yield* Effect.provide(connect, compressing), ["permessage-deflate"])
+      assert.isBelow(bytes, 200)
+    }))
+
   it.effect("a header that is not HTTP is refused before anything is sent", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(WebSocketClient.connect("ws://localhost", { headers: { "x-bad": "a\nb" } }))
@@ -331,20 +365,48 @@ describe("TestNetwork", () => {
       assert.isTrue(Exit.hasDies(exit))
     }).pipe(Effect.provide(TestNetwork.layer)))
 
-  it.effect("a failing test tells the seed of its network, a passing one does not", () => {
-    const lines: Array<unknown> = []
-    const logger = Logger.make(({ message }) => {
-      lines.push(message)
+  describe("the seed is told", () => {
+    const told = Effect.fnUntraced(function*<E, R>(test: Effect.Effect<void, E, R | Scope.Scope>) {
+      const lines: Array<unknown> = []
+      const logger = Logger.make(({ fiber, message }) => {
+        // What is printed to the console of the test, nobody sees.
+        if (fiber.getRef(Console.Console) === globalThis.console) lines.push(message)
+      })
+      yield* Effect.exit(Effect.scoped(test)).pipe(Effect.provide(Logger.layer([logger])))
+      return lines.flat()
     })
-    const run = <E>(test: Effect.Effect<void, E>, seed: number) =>
-      Effect.exit(Effect.provide(test, TestNetwork.layerNetwork({ seed }))).pipe(
-        Effect.provide(Logger.layer([logger]))
-      )
-    return Effect.gen(function*() {
-      yield* run(Effect.void, 1)
-      yield* run(Effect.fail("no"), 2)
-      assert.deepStrictEqual(lines.flat(), ["The seed of the TestNetwork was 2"])
-    })
+    const connectProbes = Effect.all([
+      WebSocketProbe.connect("ws://localhost"),
+      WebSocketProbe.connect("ws://localhost")
+    ])
+
+    it.effect("by a test that fails, and not by one that passes", () =>
+      Effect.gen(function*() {
+        const run = <E>(test: Effect.Effect<void, E>, seed: number) =>
+          told(Effect.provide(test, TestNetwork.layerNetwork({ seed })))
+        assert.deepStrictEqual(yield* run(Effect.void, 1), [])
+        assert.deepStrictEqual(yield* run(Effect.interrupt, 1), [])
+        assert.deepStrictEqual(yield* run(Effect.fail("no"), 2), ["The seed of the TestNetwork was 2"])
+      }))
+
+    it.effect("once by a test with probes that fails, though its network is one that tests share", () =>
+      Effect.gen(function*() {
+        assert.deepStrictEqual(yield* told(Effect.asVoid(connectProbes)), [])
+        assert.deepStrictEqual(
+          yield* told(Effect.andThen(connectProbes, Effect.sync(() => assert.fail("no")))),
+          ["The seed of the TestNetwork was \"shared\""]
+        )
+        assert.deepStrictEqual(
+          yield* told(Effect.gen(function*() {
+            const nextRequest = yield* WebSocketProbe.listen({ host: "played" })
+            yield* start(Effect.ignore(WebSocketProbe.connect("ws://played")))
+            const { accept } = yield* nextRequest
+            const probe = yield* accept()
+            yield* probe.expectText("no").pipe(Effect.timeout(0), TestClock.withLive)
+          })),
+          ["The seed of the TestNetwork was \"shared\""]
+        )
+      }).pipe(Effect.provide(echoNetwork({ seed: "shared" }))))
   })
 
   it.effect("a connection that is released while others go on does not make the time pass", () =>
@@ -355,6 +417,30 @@ describe("TestNetwork", () => {
       yield* TestClock.withLive(Effect.sleep("150 millis"))
       assert.strictEqual(yield* Clock.currentTimeMillis, 0)
       assert.strictEqual(yield* other.state, "Open")
+    }).pipe(Effect.provide(echoNetwork())))
+
+  it.effect("nor does one whose release takes time, while the test goes on on a machine that is busy", () =>
+    Effect.gen(function*() {
+      const network = yield* TestNetwork.TestNetwork
+      const scope = yield* Scope.make()
+      const slow = yield* Scope.provide(WebSocketClient.connect("ws://localhost"), scope)
+      const other = yield* WebSocketClient.connect("ws://localhost")
+      yield* (yield* network.linkOf(slow)).set({ latency: "1 second" })
+      yield* start(Scope.close(scope, Exit.void))
+      for (let i = 0; i < 5; i++) {
+        const until = performance.now() + 60
+        while (performance.now() < until) {
+          // Nobody else gets a turn.
+        }
+        yield* Effect.repeat(Effect.yieldNow, { times: 10 })
+        yield* other.send("hello")
+        assert.strictEqual(yield* other.receive, "hello")
+      }
+      assert.strictEqual(yield* Clock.currentTimeMillis, 0)
+      yield* TestClock.adjust("1999 millis")
+      assert.strictEqual(yield* slow.state, "Closing")
+      yield* TestClock.adjust("1 millis")
+      assert.isTrue((yield* slow.closed).wasClean)
     }).pipe(Effect.provide(echoNetwork())))
 
   it.live("runs on the real clock too", () =>

@@ -1,4 +1,4 @@
-import { type Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { TestLink, TestNetwork, Transcript, WebSocketProbe, Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Schema, Stream } from "effect"
@@ -112,6 +112,7 @@ describe("a transcript", () => {
       const { entries, transport } = record({
         peerAddress: undefined,
         localAddress: undefined,
+        capabilities: Transport.allCapabilities,
         start: (given) => {
           handler = given
         },
@@ -121,12 +122,36 @@ describe("a transcript", () => {
         end: ignore,
         destroy: ignore
       })
-      transport.start({ onData: (chunk) => chunk.fill(0), onDrain: ignore, onEnd: ignore, onClose: ignore })
+      transport.start({
+        onData: (chunk) => chunk.fill(0),
+        onDrain: ignore,
+        onOverrun: ignore,
+        onEnd: ignore,
+        onClose: ignore
+      })
       for (const frame of [Wire.text("plain", { masked: false }), Wire.text("masked")]) {
         handler!.onData(Buffer.from(Wire.encode("client", [frame])))
       }
       const lines = Transcript.format(yield* entries).split("\n").map((line) => line.replaceAll(/ +/g, " "))
       assert.deepStrictEqual(lines, [" 0 <- text 5 \"plain\"", " 0 <- text 6 \"masked\""])
+    }))
+
+  it.effect("forgets its beginning where it is told how much to keep", () =>
+    Effect.gen(function*() {
+      const link = yield* TestLink.make()
+      const recording = (yield* Transcript.recorder)(link.client, { maxBytes: 3 * (64 + 10) })
+      const client = yield* WebSocketProbe.make(recording.transport, "client")
+      const server = yield* WebSocketProbe.make(link.server, "server")
+      for (let i = 0; i < 10; i++) yield* client.sendText(String(i).repeat(10))
+      yield* server.sendText("too long".repeat(100))
+      yield* client.expectText()
+      // Not even that fits.
+      assert.deepStrictEqual(yield* recording.entries, [])
+      yield* client.sendText("a".repeat(10), "b".repeat(10), "c".repeat(10), "d".repeat(10))
+      assert.deepStrictEqual(
+        (yield* recording.entries).map((entry) => entry._tag === "Frame" && entry.frame.payload[0]),
+        [0x62, 0x63, 0x64]
+      )
     }))
 
   it.effect("shows the beginning of a long payload", () =>
@@ -137,6 +162,38 @@ describe("a transcript", () => {
       const [text = "", binary = ""] = Transcript.format(yield* probe.transcript, { maxBytes: 3 }).split("\n")
       assert.strictEqual(text, "       0 -> text              100 \"xxx\"...")
       assert.strictEqual(binary, "       0 -> binary            100 000000...")
+    }))
+})
+
+describe("an application's own connections", () => {
+  it.effect("are recorded in either role by their option", () =>
+    Effect.gen(function*() {
+      const record = yield* Transcript.recorder
+      const recordings: Array<Transcript.Recording> = []
+      const wrap = (transport: Transport.Transport) => {
+        const recording = record(transport)
+        recordings.push(recording)
+        return recording.transport
+      }
+      yield* Effect.gen(function*() {
+        const connection = yield* WebSocketClient.connect("ws://localhost", { wrap })
+        yield* connection.send("hello")
+        yield* connection.receive
+      }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Echo, TestNetwork.layerWith({ server: { wrap } }))))
+      const [server = [], client = []] = yield* Effect.forEach(recordings, ({ entries }) => entries)
+      assert.strictEqual(
+        Transcript.format(client.slice(0, 4)),
+        [
+          "       0 -> text                5 \"hello\"",
+          "       0 <- text                5 \"hello\"",
+          "       0 -> close               2 1000 \"\"",
+          "       0 <- close               2 1000 \"\""
+        ].join("\n")
+      )
+      assert.strictEqual(
+        Transcript.format(Transcript.mirrored(server).slice(0, 4)),
+        Transcript.format(client.slice(0, 4))
+      )
     }))
 })
 

@@ -8,6 +8,7 @@ import type { Simulation } from "@effect-ws/test-kit"
 const around = (transport: Transport, changed: Partial<Transport>): Transport => ({
   peerAddress: transport.peerAddress,
   localAddress: transport.localAddress,
+  capabilities: transport.capabilities,
   start: (handler) => transport.start(handler),
   pause: () => transport.pause(),
   resume: () => transport.resume(),
@@ -20,6 +21,7 @@ const around = (transport: Transport, changed: Partial<Transport>): Transport =>
 const listening = (handler: TransportHandler, changed: Partial<TransportHandler>): TransportHandler => ({
   onData: (chunk) => handler.onData(chunk),
   onDrain: () => handler.onDrain(),
+  onOverrun: () => handler.onOverrun(),
   onEnd: () => handler.onEnd(),
   onClose: (cause) => handler.onClose(cause),
   ...changed

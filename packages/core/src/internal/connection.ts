@@ -8,6 +8,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
@@ -28,7 +29,7 @@ import * as CloseFrame from "../protocol/CloseFrame.ts"
 import { formatExtensions } from "../protocol/ExtensionHeader.ts"
 import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
 import type { Overflow } from "../SendQueue.ts"
-import type { Transport } from "../Transport.ts"
+import type { Capability, Transport } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
 import * as DebugLog from "./debugLog.ts"
 import { type Observers, Session, type SessionSettings } from "./session.ts"
@@ -75,6 +76,9 @@ export class ConnectionImpl implements Connection {
 
   get role() {
     return this.session.settings.maskKey === undefined ? "server" : "client"
+  }
+  get capabilities() {
+    return this.session.transport.capabilities
   }
   get subprotocol() {
     return Option.fromUndefinedOr(this.handshake.subprotocol)
@@ -130,7 +134,7 @@ export class ConnectionImpl implements Connection {
   }
   get sendStream() {
     return <E, R>(fragments: Stream.Stream<string, E, R> | Stream.Stream<Uint8Array, E, R>) =>
-      Effect.suspend(() => {
+      this.requires("Fragments", () => {
         const extras = this.extras ??= {}
         const turn = extras.streamTurn ??= Semaphore.makeUnsafe(1)
         const onTorn = () => this.session.beginClose({ code: 1011, reason: "message not completed" }, false)
@@ -139,7 +143,7 @@ export class ConnectionImpl implements Connection {
   }
 
   get ping(): Effect.Effect<Duration.Duration, Errors.SendError> {
-    return Effect.suspend(() => {
+    return this.requires("ControlFrames", () => {
       const { pings, sending, settings: { clock } } = this.session
       const payload = pings.next()
       const sentAt = clock.monotonicTimeNanosUnsafe()
@@ -226,10 +230,23 @@ export class ConnectionImpl implements Connection {
   }
 
   private sendControl(opcode: Opcode, payload: Uint8Array = new Uint8Array(0)): Effect.Effect<void, Errors.SendError> {
-    const bytes = payload.length
-    return bytes > maxControlPayload
-      ? Effect.fail(new Errors.SendError({ reason: new Errors.ControlPayloadTooLong({ bytes }) }))
-      : this.session.sending.sendControl(opcode, payload)
+    return this.requires("ControlFrames", () => {
+      const bytes = payload.length
+      return bytes > maxControlPayload
+        ? Effect.fail(new Errors.SendError({ reason: new Errors.ControlPayloadTooLong({ bytes }) }))
+        : this.session.sending.sendControl(opcode, payload)
+    })
+  }
+
+  private requires<A, E, R>(
+    feature: Capability,
+    effect: () => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | Errors.SendError, R> {
+    return Effect.suspend((): Effect.Effect<A, E | Errors.SendError, R> =>
+      this.capabilities.has(feature)
+        ? effect()
+        : Effect.fail(new Errors.SendError({ reason: new Errors.Unsupported({ feature }) }))
+    )
   }
 
   private invalidClose(code: number, reason: string): Errors.CloseError["reason"] | undefined {
@@ -248,11 +265,29 @@ export const open = (
   established: Established
 ): Effect.Effect<ConnectionImpl> =>
   Effect.suspend(() => {
-    if (settings.debug) return openLogged(transport, settings, established)
+    if (settings.wrap !== undefined) return openWrapped(transport, settings, established)
+    if (!settings.debug) return openQuietly(transport, settings, established)
+    return Effect.flatMap(LogLevel.isEnabled("Debug"), (isShown) =>
+      isShown ? openLogged(transport, settings, established) : openQuietly(transport, settings, established))
+  })
+
+const openQuietly = (
+  transport: Transport,
+  settings: Settings,
+  established: Established
+): Effect.Effect<ConnectionImpl> =>
+  Effect.sync(() => {
     const connection = new ConnectionImpl(transport, settings, established)
     connection.start()
-    return Effect.succeed(connection)
+    return connection
   })
+
+const openWrapped = (transport: Transport, { wrap, ...settings }: Settings, established: Established) =>
+  Effect.suspend(() =>
+    open(wrap?.(transport, established.handshake) ?? transport, { ...settings, wrap: undefined }, established)
+  ).pipe(
+    Effect.onError(() => Effect.sync(() => transport.destroy()))
+  )
 
 const openLogged = Effect.fnUntraced(function*(transport: Transport, settings: Settings, established: Established) {
   const { extensions, request, subprotocol } = established.handshake

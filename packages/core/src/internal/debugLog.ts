@@ -43,6 +43,7 @@ export const logTransport = (transport: Transport, log: DebugLog): Transport => 
   return {
     peerAddress: transport.peerAddress,
     localAddress: transport.localAddress,
+    capabilities: transport.capabilities,
     start: (handler) =>
       transport.start({
         onData: (chunk) => {
@@ -50,6 +51,7 @@ export const logTransport = (transport: Transport, log: DebugLog): Transport => 
           handler.onData(chunk)
         },
         onDrain: () => handler.onDrain(),
+        onOverrun: () => handler.onOverrun(),
         onEnd: () => handler.onEnd(),
         onClose: (cause) => {
           if (cause !== undefined) log("WebSocket transport failed", {}, Cause.fail(cause))

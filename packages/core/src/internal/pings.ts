@@ -13,6 +13,8 @@ interface Waiting {
   readonly resume: (effect: Effect.Effect<void, SendError>) => void
 }
 
+const none: ReadonlyArray<Waiting> = []
+
 /**
  * Numbers pings, and matches pongs with them by payload.
  *
@@ -23,7 +25,7 @@ interface Waiting {
 export class Pings {
   private last = 0
   private lastAnswered = 0
-  private waiting: Array<Waiting> = []
+  private waiting: ReadonlyArray<Waiting> = none
   private hasEnded = false
 
   /** The payload of the next ping: its number. */
@@ -41,7 +43,7 @@ export class Pings {
       if (entry.id <= this.lastAnswered) return resume(Effect.void)
       // The connection may end between the sending of a ping and this.
       if (this.hasEnded) return resume(Effect.fail(notOpen))
-      this.waiting.push(entry)
+      this.waiting = [...this.waiting, entry]
       return Effect.sync(() => {
         this.waiting = this.waiting.filter((other) => other !== entry)
       })
@@ -63,7 +65,7 @@ export class Pings {
   end(): void {
     this.hasEnded = true
     const { waiting } = this
-    this.waiting = []
+    this.waiting = none
     for (const entry of waiting) entry.resume(Effect.fail(notOpen))
   }
 }

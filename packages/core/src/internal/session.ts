@@ -163,6 +163,11 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.controlObservers?.forEach((observer) => Queue.endUnsafe(observer))
   }
 
+  onOverrun(): void {
+    this.failure ??= new Errors.ReceiveOverflow({})
+    this.beginClose({ code: 1008, reason: "slow reader" }, true)
+  }
+
   // What the queues tell.
 
   onEmpty(): void {

@@ -18,12 +18,13 @@ import type { Headers } from "../protocol/Handshake.ts"
 import type { WebSocketUrl } from "../protocol/WebSocketUrl.ts"
 import { pathOf } from "./debugLog.ts"
 
-// The native tracer keeps its spans to itself.
+/** Tells whether anybody sees spans: the native tracer keeps them to itself. */
+export const isTraced: Effect.Effect<boolean> = Effect.map(Tracer.Tracer, (tracer) => tracer !== Tracer.nativeTracer)
+
 const ifTraced = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   traced: () => Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> =>
-  Effect.flatMap(Tracer.Tracer, (tracer) => tracer === Tracer.nativeTracer ? effect : traced())
+): Effect.Effect<A, E, R> => Effect.flatMap(isTraced, (isTraced) => isTraced ? traced() : effect)
 
 /**
  * Puts what decides on a request, and gives the life of its connection, into a span; the life becomes its child. The parent
@@ -40,6 +41,7 @@ export const handshake = (request: HandshakeRequest) =>
         "http.request.method": request.method,
         "url.path": request.path,
         ...(address?._tag === "Tcp" && { "network.peer.address": address.host, "network.peer.port": address.port }),
+        ...(request.clientAddress._tag === "Some" && { "client.address": request.clientAddress.value }),
         ...("user-agent" in request.headers && { "user_agent.original": request.headers["user-agent"] })
       }
       return Effect.useSpan("websocket.handshake", { kind: "server", parent, attributes }, (span) =>
@@ -59,15 +61,17 @@ export const handshake = (request: HandshakeRequest) =>
     }))
 
 /** Puts the life of a server's connection into a span, which tells at its end how that ended. */
-export const connection = (connection: Connection) => <A, E, R>(life: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  ifTraced(life, () => {
-    const options = { kind: "server", attributes: { "url.path": pathOf(connection.request.url) } } as const
-    return Effect.useSpan("websocket.connection", options, (span) =>
-      life.pipe(
-        Effect.withParentSpan(span, { captureStackTrace: false }),
-        Effect.onExit(() => Effect.map(connection.closed, (event) => annotate(span, event)))
-      ))
-  })
+export const connection = <A, E, R>(
+  connection: Connection,
+  life: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const options = { kind: "server", attributes: { "url.path": pathOf(connection.request.url) } } as const
+  return Effect.useSpan("websocket.connection", options, (span) =>
+    life.pipe(
+      Effect.withParentSpan(span, { captureStackTrace: false }),
+      Effect.onExit(() => Effect.map(connection.closed, (event) => annotate(span, event)))
+    ))
+}
 
 /**
  * Puts connecting as a client into a span, and gives it the headers that lead the server's spans there. The life of the

@@ -118,7 +118,8 @@ const maxInflatedBytes = 64 * 1024
  * @since 0.1.0
  */
 export class Engine {
-  private inbox: Array<string | Uint8Array> = []
+  // There only between a read and the taking of its messages.
+  private inbox: Array<string | Uint8Array> | undefined
   private current: State = open
   private readonly decoder: FrameDecoder
   private readonly assembler: MessageAssembler
@@ -160,7 +161,8 @@ export class Engine {
   /** Goes on with a chunk where it stopped early; everything before was taken. */
   proceed(now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     if (!this.isReading) return none
-    const { assembler, decoder, inbox } = this
+    const { assembler, decoder } = this
+    const inbox = this.inbox ??= []
     let events: Array<ControlEvent> | undefined
     while (inbox.length < maxMessages && assembler.inflatedBytes < maxInflatedBytes) {
       const piece = decoder.next()
@@ -190,9 +192,9 @@ export class Engine {
 
   /** The messages that were completed since the last call, in order. */
   takeMessages(): Array<string | Uint8Array> | undefined {
-    if (this.inbox.length === 0) return undefined
     const messages = this.inbox
-    this.inbox = []
+    this.inbox = undefined
+    if (messages === undefined || messages.length === 0) return undefined
     this.assembler.inflatedBytes = 0
     return messages
   }

@@ -142,7 +142,8 @@ const withHeaders = <V>(
   own: ReadonlyArray<readonly [string, string]>,
   extra: Readonly<Record<string, V>> | undefined
 ): Readonly<Record<string, string | V>> => {
-  const added = Object.entries(extra ?? {}).map(([name, value]) => [name.toLowerCase(), value] as const)
+  if (extra === undefined) return Object.fromEntries(own)
+  const added = Object.entries(extra).map(([name, value]) => [name.toLowerCase(), value] as const)
   return Object.fromEntries([...own, ...added.filter(([name]) => !isOwned(name))])
 }
 
@@ -268,13 +269,41 @@ export const invalidHeader = (headers: ResponseHeaders): string | undefined =>
   Object.entries(headers).find(([name, value]) => !isToken(name) || ![value].flat().every(isFieldValue))?.[0]
 
 /**
+ * The headers of a request or response from its lines, names and values in turns.
+ *
+ * **Details**
+ *
+ * A name such as `__proto__` is one like any other.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const headersOf = (rawHeaders: ReadonlyArray<string>): Headers => {
+  const headers = new Map<string, string>()
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!.toLowerCase()
+    const value = rawHeaders[i + 1]!
+    const before = headers.get(name)
+    headers.set(name, before === undefined ? value : `${before}, ${value}`)
+  }
+  return Object.fromEntries(headers)
+}
+
+/**
  * The headers of a response as its receiver sees them.
  *
  * @category conversions
  * @since 0.1.0
  */
 export const joinHeaders = (headers: ResponseHeaders): Headers =>
-  Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value].flat().join(", ")]))
+  isJoined(headers)
+    ? headers
+    : Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value].flat().join(", ")]))
+
+const isJoined = (headers: ResponseHeaders): headers is Headers => {
+  for (const name in headers) if (typeof headers[name] !== "string") return false
+  return true
+}
 
 /**
  * Chooses the subprotocol: the first in the server's order of preference that the client offers (RFC 6455, section 4.2.2,
@@ -348,6 +377,7 @@ const countHeader = (rawHeaders: ReadonlyArray<string>, name: string): number =>
  * | has no key, a malformed one, or two | 400 |
  * | has a malformed list of subprotocols, or one of them twice | 400 |
  * | has a malformed list of extensions | 400 |
+ * | has a body | 400 |
  *
  * **Gotchas**
  *
@@ -416,6 +446,12 @@ export const checkRequest = (
   const extensionHeader = get(headers, "sec-websocket-extensions")
   const extensions = extensionHeader === undefined ? [] : parseExtensions(extensionHeader)
   if (extensions === undefined) return refuse(400, "9.1", "Sec-WebSocket-Extensions is malformed")
+
+  // RFC 7230 §3.3 tells a body by these headers. Here it would be taken for frames, and by somebody else perhaps not.
+  const length = get(headers, "content-length")
+  if ((length !== undefined && length !== "0") || get(headers, "transfer-encoding") !== undefined) {
+    return refuse(400, "4.1", "the request has a body")
+  }
 
   return { _tag: "Accepted", key, subprotocols, extensions }
 }

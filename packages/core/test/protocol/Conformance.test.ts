@@ -45,7 +45,7 @@ const actsOf = ({ steps }: Rule, role: Role): Array<Act> => {
       arriving.push(Wire.encode(peerOf(role), [step]))
     } else if (step._tag === "Bytes") {
       arriving.push(Uint8Array.from(step.bytes))
-    } else {
+    } else if (step._tag !== "Flood") {
       arrive()
       acts.push(step)
     }

@@ -279,6 +279,14 @@ describe("Handshake", () => {
       assert.strictEqual(result.section, "9.1")
     })
 
+    it.each([{ "content-length": "1" }, { "content-length": "" }, { "transfer-encoding": "chunked" }])(
+      "RFC 7230 §3.3: a body is answered 400, as it would be taken for frames: %j",
+      (headers) => {
+        assert.strictEqual(refusal(get(headers)).status, 400)
+        acceptance(get({ "content-length": "0" }))
+      }
+    )
+
     it("RFC 6585 §5: more headers than allowed are answered 431, before anything else is judged", () => {
       const request = { method: "GET", httpVersion: "1.1", headers: goodRequest }
       acceptance(checkRequest(request, { maxHeaders: 5 }))

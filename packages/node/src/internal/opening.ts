@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { headersOf } from "@effect-ws/core/protocol/Handshake"
 import type * as WebSocketClient from "@effect-ws/core/WebSocketClient"
 import {
   BadUpgrade,
@@ -21,7 +22,6 @@ import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
 import * as NodeTransport from "../NodeTransport.ts"
 import { fromNode } from "./fromNode.ts"
-import { fromRaw } from "./headers.ts"
 
 const maxBodyBytes = 64 * 1024
 
@@ -98,12 +98,12 @@ export const ask = (
     request.on("upgrade", (response, socket, head) => {
       // Made at once, so that the socket is never without a listener for its errors.
       const transport = NodeTransport.fromSocket(socket, head)
-      resume(Effect.succeed({ headers: fromRaw(response.rawHeaders), transport }))
+      resume(Effect.succeed({ headers: headersOf(response.rawHeaders), transport }))
     })
     request.on("response", (response) => {
       const { rawHeaders, statusCode: status = 0 } = response
       if (status === 101) return fail(new BadUpgrade({ section: "4.1", detail: "101 without an upgrade" }))
-      readBody(response, (body) => fail(new UpgradeRejected({ status, headers: fromRaw(rawHeaders), body })))
+      readBody(response, (body) => fail(new UpgradeRejected({ status, headers: headersOf(rawHeaders), body })))
     })
     request.end()
     return Effect.sync(() => request.destroy())

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import * as ServerRuntime from "@effect-ws/core/ServerRuntime"
 import type { Address } from "@effect-ws/core/Transport"
 import * as Effect from "effect/Effect"
@@ -10,7 +11,6 @@ import * as Http from "node:http"
 import type { Duplex } from "node:stream"
 import * as NodeTls from "../NodeTls.ts"
 import * as NodeTransport from "../NodeTransport.ts"
-import { fromRaw } from "./headers.ts"
 import { platform } from "./platform.ts"
 
 /** What Node calls with each upgrade request. */
@@ -81,7 +81,9 @@ export const upgradeOf = (
     method: request.method ?? "",
     httpVersion: request.httpVersion,
     url: request.url ?? "",
-    headers: fromRaw(request.rawHeaders),
+    // Not `headersDistinct`: before the Node releases of March 2026, it throws at a header called `__proto__`
+    // (CVE-2026-21710).
+    headers: Handshake.headersOf(request.rawHeaders),
     rawHeaders: request.rawHeaders,
     peerAddress: NodeTransport.peerAddress(request.socket),
     localAddress: NodeTransport.localAddress(request.socket),
@@ -91,6 +93,7 @@ export const upgradeOf = (
       response.writeHead(101, headers as Http.OutgoingHttpHeaders)
       response.flushHeaders()
       response.detachSocket(socket)
+      socket.off("error", destroy)
       // Who ends what it sends is still sent what waits, and a Close. It is so in `node:http`, and not in `node:https`.
       socket.allowHalfOpen = true
       return NodeTransport.fromSocket(socket, head)

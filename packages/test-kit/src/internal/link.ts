@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import type { Address, Transport, TransportHandler } from "@effect-ws/core/Transport"
+import { type Address, allCapabilities, type Transport, type TransportHandler } from "@effect-ws/core/Transport"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -16,6 +16,8 @@ export interface LinkContext {
   readonly clock: Clock.Clock
   readonly random: Random.Random
   readonly runFork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** How many times something was written or arrived. */
+  traffic: number
 }
 
 // What travels. A head is that of an HTTP message, which the network reads; a reset overtakes everything.
@@ -66,6 +68,7 @@ class Lane {
   write(chunks: ReadonlyArray<Uint8Array>): boolean {
     if (this.reader.isClosed && this.behaviour.flow !== "cut") return true
     if (this.isWriterWaiting) throw new Error("a transport is written to before it has drained")
+    this.context.traffic++
     const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
     const isTaken = this.inTransit + length <= this.behaviour.bufferBytes
     for (const chunk of chunks) {
@@ -179,6 +182,7 @@ class Lane {
   }
 
   private deliverChunk(parcel: Parcel & { readonly _tag: "Bytes" }): void {
+    this.context.traffic++
     const length = Math.min(this.chunkBytes(), this.untilReset, parcel.bytes.length)
     const chunk = copy(parcel.bytes.subarray(0, length))
     if (length === parcel.bytes.length) this.taken++
@@ -252,6 +256,7 @@ class Lane {
 export class End implements Transport {
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
+  readonly capabilities = allCapabilities
   peer!: End
   outgoing!: Lane
   incoming!: Lane

@@ -1,8 +1,7 @@
 import type { OriginPolicy } from "@effect-ws/core/protocol/Origin"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { echo, start } from "./fixture.ts"
-import { connectRaw, openingRequest, response } from "./rawPeer.ts"
+import { echo, serve } from "./serverFixture.ts"
 
 type Row = readonly [origin: string | undefined, status: number]
 
@@ -38,13 +37,12 @@ const policies: ReadonlyArray<readonly [name: string, policy: OriginPolicy | und
 ]
 
 describe("the origin policy (RFC 6455, sections 4.2.2 and 10.2)", () => {
-  it.live.each(policies)("%s", ([, policy, rows]) =>
+  it.effect.each(policies)("%s", ([, policy, rows]) =>
     Effect.gen(function*() {
-      const { port } = yield* start(echo, policy === undefined ? {} : { origin: policy })
+      const { ask } = yield* serve(echo, policy === undefined ? {} : { origin: policy })
       for (const [origin, expected] of rows) {
-        const peer = yield* connectRaw(port)
-        yield* peer.send(openingRequest({ headers: { Host: "127.0.0.1:8080", Origin: origin } }))
-        assert.strictEqual((yield* response(peer)).status, expected, String(origin))
+        const { status } = yield* ask("/", { Host: "127.0.0.1:8080", Origin: origin })
+        assert.strictEqual(status, expected, String(origin))
       }
     }))
 })
