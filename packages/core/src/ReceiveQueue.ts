@@ -43,6 +43,9 @@ export class ReceiveQueue {
   // Nearly always there is only one, that waits again and again: an array would be larger than all the rest.
   private consumer: Consumer<unknown> | undefined
   private others: Array<Consumer<unknown>> | undefined
+  // Made once, as the one consumer needs them for each batch. Who is first stays so until served, or until it leaves.
+  private pullAll: Pull.Pull<NonEmptyReadonlyArray<Message>, ConnectionError> | undefined
+  private leaveFirst: Effect.Effect<void> | undefined
 
   /** `onEmpty` is called whenever the last buffered message was taken. */
   constructor(owner: { readonly onEmpty: () => void }) {
@@ -83,7 +86,7 @@ export class ReceiveQueue {
 
   /** All that is buffered, as one batch; waits for some if there is none. */
   get pull(): Pull.Pull<NonEmptyReadonlyArray<Message>, ConnectionError> {
-    return this.consume(takeAll)
+    return this.pullAll ??= this.consume(takeAll)
   }
 
   /** One message; what came with it stays for the next consumer. */
@@ -110,13 +113,16 @@ export class ReceiveQueue {
       // Whoever waits comes first: a message goes to one consumer only.
       if (this.consumer === undefined && this.isReady) return resume(this.next(take))
       const consumer = { take, resume } as Consumer<unknown>
-      if (this.consumer === undefined) this.consumer = consumer
-      else (this.others ??= []).push(consumer)
+      if (this.consumer === undefined) {
+        this.consumer = consumer
+        return this.leaveFirst ??= Effect.sync(() => this.leave(this.consumer))
+      }
+      ;(this.others ??= []).push(consumer)
       return Effect.sync(() => this.leave(consumer))
     })
   }
 
-  private leave(consumer: Consumer<unknown>): void {
+  private leave(consumer: Consumer<unknown> | undefined): void {
     if (this.consumer === consumer) this.consumer = this.others?.shift()
     else this.others = this.others?.filter((other) => other !== consumer)
   }

@@ -13,7 +13,7 @@ import * as Connection from "./Connection.ts"
 import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
-import { open } from "./internal/connection.ts"
+import { type ConnectionImpl, open } from "./internal/connection.ts"
 import * as DebugLog from "./internal/debugLog.ts"
 import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
@@ -357,7 +357,8 @@ export const makeUpgrades: (
     established: Connection.Established,
     handler: (connection: Connection.Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
   ): Effect.Effect<void> =>
-    Effect.flatMap(open(transport, settings, established), (connection) => {
+    Effect.flatMap(opened(transport, settings, established), (connection) => {
+      if (connection === undefined) return Effect.void
       connections.add(connection)
       // What is made here stays as long as the connection, so it is little.
       const handling = Effect.exit(
@@ -369,11 +370,13 @@ export const makeUpgrades: (
           connections.delete(connection)
           return Exit.isSuccess(exit) ? Effect.void : exit
         }))
-      return Effect.flatMap(Spans.isTraced, (traced) => traced ? Spans.connection(connection, life) : life)
-    }).pipe(
-      Effect.catchCause(logHandlerFailure),
-      Effect.asVoid
-    )
+      return Effect.flatMap(Spans.isTraced, (traced) =>
+        Effect.catchCause(traced ? Spans.connection(connection, life) : life, logHandlerFailure))
+    })
+
+  // There is none if whoever wraps the transport has failed to.
+  const opened = (...args: Parameters<typeof open>): Effect.Effect<ConnectionImpl | undefined> =>
+    Effect.catchCause(open(...args), (cause) => Effect.as(logHandlerFailure(cause), undefined))
 
   return { connections, upgrade }
 })

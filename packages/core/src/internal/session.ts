@@ -53,7 +53,6 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   // Most connections have none of these.
   stateObservers: Observers<ConnectionState> | undefined
   controlObservers: Observers<ControlFrame> | undefined
-  readonly pings = new Pings()
 
   state: ConnectionState = "Open"
   lastReceived: number
@@ -62,6 +61,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   failure: Failure | undefined
 
   private readonly engine: Engine
+  private waitingPings: Pings | undefined
   private isPaused = false
   private hasPeerEnded = false
   private closeTimer: Fiber.Fiber<void> | undefined
@@ -82,6 +82,14 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     })
     this.receiving = new ReceiveQueue(this)
     this.sending = new SendQueue(settings, this)
+  }
+
+  get pings(): Pings {
+    if (this.waitingPings === undefined) {
+      this.waitingPings = new Pings()
+      if (this.state === "Closed") this.waitingPings.end()
+    }
+    return this.waitingPings
   }
 
   start(): void {
@@ -149,7 +157,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     const failure = this.failure ??= this.failureOf(event, cause)
     this.settings.metrics?.closed(this, event, failure?._tag === "HeartbeatTimeout")
     this.sending.end()
-    this.pings.end()
+    this.waitingPings?.end()
     this.receiving.close(
       failure === undefined
         ? Cause.done()
@@ -236,7 +244,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
         if (event.reply) this.sending.pong(event.payload)
         return this.observed(event)
       case "Pong":
-        this.pings.answer(event.payload)
+        this.waitingPings?.answer(event.payload)
         return this.observed(event)
     }
   }
