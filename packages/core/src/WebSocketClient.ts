@@ -11,25 +11,17 @@ import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import { type ConnectionMetrics, CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { ask } from "./internal/ask.ts"
 import { pathOf } from "./internal/debugLog.ts"
 import * as Spans from "./internal/spans.ts"
 import { basicAuthorization, credentialsOf, withoutCredentials } from "./protocol/BasicAuth.ts"
-import type { Extension } from "./protocol/ExtensionHeader.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
-import { redirectOf } from "./protocol/Redirect.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import { parseUrl, type WebSocketUrl } from "./protocol/WebSocketUrl.ts"
 import type { Transport } from "./Transport.ts"
-import {
-  BadUpgrade,
-  ConnectError,
-  ConnectTimeout,
-  InvalidRequest,
-  InvalidUrl,
-  RedirectRefused
-} from "./WebSocketError.ts"
+import { BadUpgrade, ConnectError, ConnectTimeout, InvalidRequest, InvalidUrl } from "./WebSocketError.ts"
 
 /**
  * Makes connections as a client.
@@ -170,30 +162,6 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       return options === undefined ? Effect.succeed(shared) : Heartbeat.make(options)
     }
 
-    // Each request has a key of its own (RFC 6455, section 4.1, item 7), that of a redirect too.
-    const ask = (request: Request, redirects: number): Effect.Effect<Answered, ConnectError["reason"]> =>
-      Effect.suspend(() => {
-        const { extensions, headers, maxRedirects, subprotocols, url } = request
-        const nonce = new Uint8Array(16)
-        platform.randomFill(nonce)
-        const key = Handshake.encodeKey(nonce)
-        const sent = Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, extensions, headers })
-        return platform.open({ url, headers: sent }).pipe(
-          Effect.map((opened) => ({ opened, key, url, headers: sent })),
-          Effect.catchTag("UpgradeRejected", (rejection) => {
-            const redirect = maxRedirects > 0 ? redirectOf(url, rejection) : undefined
-            if (redirect === undefined) return Effect.fail(rejection)
-            const refuse = (detail: string) =>
-              Effect.fail(new RedirectRefused({ location: rejection.headers["location"] ?? "", detail }))
-            if (redirect._tag === "InvalidRedirect") return refuse(redirect.detail)
-            if (redirects >= maxRedirects) return refuse(`more than ${maxRedirects} redirects`)
-            // Whatever is secret in them is for the origin of the URL alone.
-            const kept = redirect.isSameOrigin ? headers : {}
-            return ask({ ...request, url: redirect.url, headers: kept }, redirects + 1)
-          })
-        )
-      })
-
     const establish = Effect.fnUntraced(function*({ input, metrics, options, restore, traceHeaders, url }: Attempt) {
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
@@ -208,7 +176,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       const headers = { ...traceHeaders, ...authorization, ...options.headers }
       const { maxRedirects = 0 } = options
       const { opened, ...answered } = yield* restore(
-        ask({ url, subprotocols, extensions, headers, maxRedirects }, 0).pipe(
+        ask(platform, { url, subprotocols, extensions, headers, maxRedirects }).pipe(
           Effect.timeoutOrElse({
             duration: options.connectTimeout ?? "10 seconds",
             orElse: () => Effect.fail(new ConnectTimeout({}))
@@ -252,21 +220,6 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
 
     return yield* makeWith(establish)
   })
-
-interface Request {
-  readonly url: WebSocketUrl
-  readonly subprotocols: ReadonlyArray<string>
-  readonly extensions: ReadonlyArray<Extension>
-  readonly headers: Handshake.Headers
-  readonly maxRedirects: number
-}
-
-interface Answered {
-  readonly opened: Opened
-  readonly key: string
-  readonly url: WebSocketUrl
-  readonly headers: Handshake.Headers
-}
 
 const authorizationOf = (url: string): Handshake.Headers | undefined => {
   const credentials = credentialsOf(new URL(url))

@@ -69,7 +69,8 @@ export interface Request {
  * **Details**
  *
  * - `Accepted`: the answer is 101, with these headers, whose values may be among others.
- * - `Refused`: the answer has one of these statuses, of which the RFC leaves the choice to the server, and these headers.
+ * - `Refused`: the answer has one of these statuses, of which the RFC leaves the choice to the server, the best first; and
+ *   these headers.
  * - `Dropped`: the server ends the connection, with or without an answer that is not 101.
  * - `Over`: the connection comes to its end, whatever was answered.
  *
