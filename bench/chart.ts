@@ -25,7 +25,7 @@ const escape = (text: string): string => text.replaceAll("&", "&amp;").replaceAl
 
 /** The picture as SVG; empty where nothing can be compared. */
 export const chart = (run: Run): string => {
-  const rows = run.workloads.filter(({ group }) => group !== "growth").map((workload) => {
+  const rows = run.workloads.filter(({ group }) => group === "server" || group === "client").map((workload) => {
     const [metric] = workload.metrics
     const bars = run.peers.flatMap((peer) => {
       const ratio = summarise(run, workload, metric!, peer.id)?.ratio

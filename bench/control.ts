@@ -12,6 +12,8 @@ import { createInterface } from "node:readline"
 export interface Settings {
   readonly level?: "stream" | "batch"
   readonly broadcast?: boolean
+  /** How many rooms connections join in turn, to publish what they send. */
+  readonly rooms?: number
   readonly heartbeatMillis?: number
   readonly maxMessageBytes?: number
   readonly maxQueuedMessages?: number

@@ -3,7 +3,7 @@ import type { Settings } from "./control.ts"
 
 /** What the load generator does; see load/load.c. */
 export interface Load {
-  readonly mode: "echo" | "burst" | "broadcast" | "rate" | "connect" | "slow" | "idle"
+  readonly mode: "echo" | "burst" | "broadcast" | "rate" | "rooms" | "connect" | "slow" | "idle"
   readonly connections: number
   readonly window?: number
   readonly binary?: boolean
@@ -51,7 +51,7 @@ export interface Target {
 export interface Workload {
   readonly id: string
   readonly title: string
-  readonly group: "server" | "client" | "growth"
+  readonly group: "server" | "client" | "rooms" | "growth"
   readonly settings?: Settings
   readonly load: Load
   readonly metrics: ReadonlyArray<Metric>
@@ -185,6 +185,23 @@ const main: ReadonlyArray<Workload> = [
   }
 ]
 
+const rooms = [1000, 10_000, 50_000, 100_000, 150_000].map((deliveries): Workload => ({
+  id: `rooms-${deliveries / 1000}k`,
+  title: `${deliveries.toLocaleString("en")} deliveries/s`,
+  group: "rooms",
+  settings: { rooms: 100 },
+  load: { mode: "rooms", connections: 10_000, binary: true, rate: deliveries / 100 },
+  collect: true,
+  metrics: [
+    ...["p50", "p99", "p99.9"].map((name, i) => less(`delay, ${name}`, "ms", (m) => m.latency[i]! / 1e6)),
+    less("CPU per delivery", "µs", (m) => m.cpu / m.messages * 1e6),
+    rate("deliveries/s"),
+    less("memory per connection (RSS)", "KiB", (m) => m.rss / 10_000 / KiB),
+    less("memory per connection (JS heap and buffers)", "KiB", (m) => m.heap / 10_000 / KiB)
+  ],
+  peers: ["effect-ws", "ws"]
+}))
+
 const client: ReadonlyArray<Workload> = [
   {
     id: "client-pingpong",
@@ -250,4 +267,4 @@ const growth: ReadonlyArray<Workload> = [
   )
 ]
 
-export const workloads: ReadonlyArray<Workload> = [...main, ...client, ...growth]
+export const workloads: ReadonlyArray<Workload> = [...main, ...client, ...rooms, ...growth]

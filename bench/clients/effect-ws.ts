@@ -1,8 +1,10 @@
 /** Clients of effect-ws that send back what they get. */
-import { type Connection, WebSocketClient } from "@effect-ws/core"
-import { NodeWebSocketClient } from "@effect-ws/node"
-import { NodeRuntime } from "@effect/platform-node"
-import { Effect, Stream } from "effect"
+import type * as Connection from "@effect-ws/core/Connection"
+import * as WebSocketClient from "@effect-ws/core/WebSocketClient"
+import * as NodeWebSocketClient from "@effect-ws/node/NodeWebSocketClient"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import { settings } from "../control.ts"
 
 const echo = (connection: Connection.Connection) =>

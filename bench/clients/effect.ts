@@ -1,7 +1,8 @@
 /** Clients of Effect's own sockets that send back what they get; they wrap the WebSocket of Node. */
-import { NodeRuntime, NodeSocket } from "@effect/platform-node"
-import { Effect } from "effect"
-import { Socket } from "effect/socket"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeSocket from "@effect/platform-node/NodeSocket"
+import * as Effect from "effect/Effect"
+import * as Socket from "effect/socket/Socket"
 import { settings } from "../control.ts"
 
 const client = Effect.gen(function*() {

@@ -4,6 +4,7 @@
 //   burst      on one connection after the other: sends `window` messages, lets the server queue the answers, reads them
 //   broadcast  the first connection publishes; the next message once all connections have one
 //   rate       sends at fixed times, whatever comes back, and measures the time from then to the answer
+//   rooms      sends at fixed times, and measures the time from then to each delivery, of which there are many
 //   connect    opens and closes connections, `connections` at a time
 //   slow       sends as much as is taken, and reads at a fixed pace
 //   idle       answers pings
@@ -146,6 +147,41 @@ static void rate_data(struct connection *c, const uint8_t *data, size_t length) 
   }
 }
 
+// A message begins with the time at which it was due, so that every receiver can tell how long it took.
+enum { max_stamped = 125, header = 2 };
+
+static void step_rooms(void) {
+  static uint64_t turn;
+  static uint8_t frame[6 + max_stamped] = {0x82};
+  frame[1] = (uint8_t)(0x80 | options.size);
+  while (now() >= next_due) {
+    struct connection *c = &connections[turn++ % (uint64_t)options.connections];
+    memcpy(frame + 6, &next_due, sizeof next_due);
+    size_t length = 6 + options.size;
+    if (send(c->fd, frame, length, MSG_NOSIGNAL) != (ssize_t)length) fail("the server does not keep up with the rate");
+    next_due += (uint64_t)(1e9 / options.rate);
+  }
+  poll_events(0);
+}
+
+static void begin_rooms(void) {
+  if (options.size < sizeof next_due || options.size > max_stamped) fail("a stamped message has 8 to 125 bytes");
+  next_due = now();
+}
+
+static void rooms_data(struct connection *c, const uint8_t *data, size_t length) {
+  uint64_t time = now();
+  received += length;
+  for (size_t at = 0; at < length; at++) {
+    size_t place = c->received++ % options.reply;
+    if (place >= header && place < header + sizeof c->stamp) c->stamp[place - header] = data[at];
+    if (place + 1 < options.reply || !measuring) continue;
+    uint64_t due;
+    memcpy(&due, c->stamp, sizeof due);
+    histogram[class_of(time - due)]++;
+  }
+}
+
 static void connect_opened(struct connection *c) {
   static const uint8_t close_frame[] = {0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8};
   handshakes++;
@@ -210,6 +246,7 @@ static const struct running {
     {{"burst", no_opened, burst_data, lost}, begin_nothing, step_burst},
     {{"broadcast", no_opened, broadcast_data, lost}, publish, step_events},
     {{"rate", no_opened, rate_data, lost}, begin_rate, step_rate},
+    {{"rooms", no_opened, rooms_data, lost}, begin_rooms, step_rooms},
     {{"connect", connect_opened, connect_data, connect_ended}, begin_nothing, step_events},
     {{"slow", no_opened, slow_data, lost}, begin_slow, step_slow},
     {{"idle", no_opened, idle_data, lost}, begin_nothing, step_idle},

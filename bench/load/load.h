@@ -33,6 +33,7 @@ struct connection {
   size_t phase;      // where in the pattern they begin
   uint64_t received; // bytes that came back
   uint64_t replies;  // whole messages among them
+  uint8_t stamp[8];  // mode rooms: when the message that is being received was due
 };
 
 // What a mode does when something happens.

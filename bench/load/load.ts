@@ -63,6 +63,7 @@ interface Connection {
   received: number
   replies: number
   readonly due: Array<number>
+  rest: Buffer
 }
 
 const connections: Array<Connection> = []
@@ -110,13 +111,23 @@ const receivers: Record<string, (connection: Connection, chunk: Buffer) => void>
       if (isMeasuring) latencies.push((now - due) * 1e6)
     }
   },
+  // A message begins with the time at which it was due, in milliseconds.
+  rooms: (connection, chunk) => {
+    const now = performance.now()
+    const bytes = Buffer.concat([connection.rest, chunk])
+    const whole = Math.floor(bytes.length / reply)
+    for (let i = 0; i < whole; i++) {
+      if (isMeasuring) latencies.push((now - bytes.readDoubleLE(i * reply + 2)) * 1e6)
+    }
+    connection.rest = bytes.subarray(whole * reply)
+  },
   connect: (connection) => connection.socket.end(),
   slow: () => {},
   idle: (connection, chunk) => answerPings(connection.socket, chunk)
 }
 
 const opened = (socket: Socket, rest: Buffer): void => {
-  const connection: Connection = { socket, received: 0, replies: 0, due: [] }
+  const connection: Connection = { socket, received: 0, replies: 0, due: [], rest: Buffer.alloc(0) }
   const receive = receivers[mode]!
   const onData = (chunk: Buffer): void => {
     received += chunk.length
@@ -182,19 +193,30 @@ const openAll = async (): Promise<void> => {
   for (let i = 0; i < total; i += 64) await Promise.all(Array.from({ length: Math.min(64, total - i) }, open))
 }
 
-const sendAtRate = (): void => {
+const atRate = (send: (connection: Connection, due: number) => void) => (): void => {
   const interval = 1000 / option("rate")
   let next = performance.now()
   let turn = 0
   const step = (): void => {
     for (const now = performance.now(); now >= next; next += interval) {
-      const connection = connections[turn++ % total]!
-      connection.due.push(next)
-      connection.socket.write(message)
+      send(connections[turn++ % total]!, next)
     }
     setImmediate(step)
   }
   step()
+}
+
+const sendDue = (connection: Connection, due: number): void => {
+  connection.due.push(due)
+  connection.socket.write(message)
+}
+
+const sendStamped = ({ socket }: Connection, due: number): void => {
+  const frame = Buffer.alloc(6 + size)
+  frame[0] = 0x82
+  frame[1] = 0x80 | size
+  frame.writeDoubleLE(due, 6)
+  socket.write(frame)
 }
 
 const burst = async (turn = 0): Promise<void> => {
@@ -232,7 +254,8 @@ const begin: Record<string, () => void> = {
   echo: () => connections.forEach(({ socket }) => socket.write(messages(window))),
   burst: () => void burst(),
   broadcast: publish,
-  rate: sendAtRate,
+  rate: atRate(sendDue),
+  rooms: atRate(sendStamped),
   slow: () => connections.forEach(readSlowly)
 }
 

@@ -1,8 +1,12 @@
 /** Effect's own sockets: `HttpServerRequest.upgrade` on its HTTP server. */
-import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
-import { Effect, Layer } from "effect"
-import { HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
-import type { Socket } from "effect/socket"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Effect from "effect/Effect"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import type * as Socket from "effect/socket/Socket"
 import { createServer } from "node:http"
 import { announce, settings } from "../control.ts"
 

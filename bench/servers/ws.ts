@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net"
 import { WebSocket, WebSocketServer } from "ws"
 import { announce, settings } from "../control.ts"
 
-const { broadcast, deflate, heartbeatMillis, maxMessageBytes } = settings
+const { broadcast, deflate, heartbeatMillis, maxMessageBytes, rooms } = settings
 const noTakeover = { serverNoContextTakeover: true, clientNoContextTakeover: true }
 
 const server = new WebSocketServer({
@@ -15,8 +15,25 @@ const server = new WebSocketServer({
 
 server.on("listening", () => announce((server.address() as AddressInfo).port))
 
+const members = Array.from({ length: rooms ?? 0 }, () => new Set<WebSocket>())
+let joined = 0
+
+if (rooms !== undefined) {
+  server.on("connection", (socket) => {
+    const room = members[joined++ % rooms]!
+    room.add(socket)
+    socket.on("close", () => room.delete(socket))
+    socket.on("message", (data, binary) => {
+      for (const member of room) {
+        if (member.readyState === WebSocket.OPEN) member.send(data, { binary })
+      }
+    })
+  })
+}
+
 server.on("connection", (socket) => {
   socket.on("error", () => {})
+  if (rooms !== undefined) return
   socket.on("message", (data, binary) => {
     if (!broadcast) return socket.send(data, { binary })
     for (const client of server.clients) {

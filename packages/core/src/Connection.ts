@@ -41,13 +41,12 @@ export const TypeId = "~effect-ws/core/Connection"
  *
  * **Details**
  *
- * `"Connecting"` belongs to connections that outlive their sockets; one made from an established transport begins with
- * `"Open"`. `"Closing"` begins when either side starts to close.
+ * A connection begins with `"Open"`. `"Closing"` begins when either side starts to close.
  *
  * @category models
  * @since 0.1.0
  */
-export type ConnectionState = "Connecting" | "Open" | "Closing" | "Closed"
+export type ConnectionState = "Open" | "Closing" | "Closed"
 
 /**
  * A Ping or Pong that arrived (RFC 6455, sections 5.5.2 and 5.5.3).

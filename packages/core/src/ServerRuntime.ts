@@ -13,8 +13,8 @@ import * as Connection from "./Connection.ts"
 import { CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
-import { type ConnectionImpl, open } from "./internal/connection.ts"
 import * as DebugLog from "./internal/debugLog.ts"
+import { live } from "./internal/life.ts"
 import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
@@ -26,7 +26,6 @@ import type { Utf8Codec } from "./protocol/Utf8.ts"
 import { unixUrl } from "./protocol/WebSocketUrl.ts"
 import type { TlsState } from "./TlsState.ts"
 import type { Address, Transport } from "./Transport.ts"
-import { ConnectionError, SendError } from "./WebSocketError.ts"
 import type { Route, WebSocketServer } from "./WebSocketServer.ts"
 
 /**
@@ -342,41 +341,13 @@ export const makeUpgrades: (
     }
     metrics?.handshake("accepted")
     return live(
+      connections,
       upgrade.accept(headers),
       debug === settings.debug ? settings : { ...settings, debug },
       { handshake, deflate: compressing && deflate && { settings: compressing, agreed: deflate.agreed } },
       (connection) => route.handler(connection, data)
     )
   }
-
-  // The life of one connection. Only the handler is interrupted: the socket always has an owner, and why a handler failed
-  // is logged even if the server stops while the connection closes.
-  const live = (
-    transport: Transport,
-    settings: Connection.Settings,
-    established: Connection.Established,
-    handler: (connection: Connection.Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
-  ): Effect.Effect<void> =>
-    Effect.flatMap(opened(transport, settings, established), (connection) => {
-      if (connection === undefined) return Effect.void
-      connections.add(connection)
-      // What is made here stays as long as the connection, so it is little.
-      const handling = Effect.exit(
-        Effect.suspend(() => Effect.interruptible(Effect.scoped(handler(connection))))
-      )
-      const life = Effect.flatMap(handling, (exit) =>
-        Effect.flatMap(connection.release(exit), () => {
-          // A closing connection still counts.
-          connections.delete(connection)
-          return Exit.isSuccess(exit) ? Effect.void : exit
-        }))
-      return Effect.flatMap(Spans.isTraced, (traced) =>
-        Effect.catchCause(traced ? Spans.connection(connection, life) : life, logHandlerFailure))
-    })
-
-  // There is none if whoever wraps the transport has failed to.
-  const opened = (...args: Parameters<typeof open>): Effect.Effect<ConnectionImpl | undefined> =>
-    Effect.catchCause(open(...args), (cause) => Effect.as(logHandlerFailure(cause), undefined))
 
   return { connections, upgrade }
 })
@@ -442,20 +413,6 @@ export const make: (
     routeOf
   }
 })
-
-// That a peer went away is its own affair; anything else is a mistake in the handler.
-const logHandlerFailure = (cause: Cause.Cause<unknown>): Effect.Effect<void> => {
-  if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
-  const isEnding = cause.reasons.every((reason) =>
-    Cause.isInterruptReason(reason) || (
-      Cause.isFailReason(reason) &&
-      (reason.error instanceof ConnectionError || reason.error instanceof SendError || Cause.isDone(reason.error))
-    )
-  )
-  return isEnding
-    ? Effect.logDebug("WebSocket connection ended in its handler", cause)
-    : Effect.logError("WebSocket handler failed", cause)
-}
 
 // Found before anything is sent, a mistake in a hook's answer is like any other mistake in it.
 const checkHeaders = (headers: Handshake.ResponseHeaders = {}): Effect.Effect<void> => {

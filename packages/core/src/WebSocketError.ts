@@ -446,3 +446,53 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
     return `${this.reason._tag} (${this.url})${detail}`
   }
 }
+
+/**
+ * A connection that was open is over: the peer closed it, or it was lost.
+ *
+ * **Details**
+ *
+ * `error` is what its own messages would have failed with; there is none after an ordinary end.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConnectionEnded extends Schema.TaggedError<ConnectionEnded>(`${tag}/ConnectionEnded`)("ConnectionEnded", {
+  closeEvent: CloseEvent,
+  error: Schema.UndefinedOr(ConnectionError)
+}) {
+  override get message() {
+    return this.error?.message ?? `close code ${this.closeEvent.code}`
+  }
+}
+
+/**
+ * An effect that belongs to an attempt to connect failed: the one that makes its target, or `onConnect`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class AttemptFailed extends Schema.TaggedError<AttemptFailed>(`${tag}/AttemptFailed`)("AttemptFailed", {
+  step: Schema.Literals(["target", "onConnect"]),
+  cause: Schema.Defect()
+}) {
+  override get message() {
+    return `${this.step} failed`
+  }
+}
+
+/**
+ * A reconnecting connection gave up. The reason is the last ending; `exhausted` tells that it would have been retried, but
+ * the schedule ended.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ReconnectError extends Schema.TaggedError<ReconnectError>(`${tag}/ReconnectError`)("ReconnectError", {
+  reason: Schema.Union([ConnectError, ConnectionEnded, AttemptFailed]),
+  exhausted: Schema.Boolean
+}) {
+  override get message() {
+    return `${this.reason._tag}: ${this.reason.message}${this.exhausted ? " (no more attempts)" : ""}`
+  }
+}

@@ -62,6 +62,31 @@ export * as MessageCodec from "./MessageCodec.ts"
 /**
  * @since 0.1.0
  */
+export * as Reconnect from "./Reconnect.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Room from "./Room.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as RoomBroker from "./RoomBroker.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as RoomError from "./RoomError.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as Rooms from "./Rooms.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as ServerRuntime from "./ServerRuntime.ts"
 
 /**

@@ -98,15 +98,23 @@ export class FakeWebSocket extends EventTarget {
   }
 }
 
-/** A client whose sockets are fakes, in the order in which they were made. */
-export const makeClient = (options: BrowserWebSocketClient.Options = {}) => {
+/** A class of fakes, and its instances in the order in which they were made. */
+export const fakes = () => {
   const sockets: Array<FakeWebSocket> = []
-  const webSocket = class extends FakeWebSocket {
+  const webSocket: new(url: string, subprotocols: ReadonlyArray<string>) => FakeWebSocket = class
+    extends FakeWebSocket
+  {
     constructor(url: string, subprotocols: ReadonlyArray<string>) {
       super(url, subprotocols)
       sockets.push(this)
     }
   }
+  return { sockets, webSocket }
+}
+
+/** A client whose sockets are fakes. */
+export const makeClient = (options: BrowserWebSocketClient.Options = {}) => {
+  const { sockets, webSocket } = fakes()
   const layer = BrowserWebSocketClient.layerWith({ webSocket, ...options })
   const connect = (url: string | URL, connectOptions?: WebSocketClient.ConnectOptions) =>
     Effect.provide(WebSocketClient.connect(url, connectOptions), layer)

@@ -89,6 +89,18 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^UpgradeRejected .*: HTTP 404$/
   ],
   "proxy-relay.ts": [/^upstream is held back: true$/, /^the end: 4000 that was all$/, /^32 MiB have arrived$/],
+  "reconnect.ts": [
+    /^connecting, attempt 1$/,
+    /^open$/,
+    /^waiting for attempt 1: close code 1001$/,
+    /^connecting, attempt 1$/,
+    /^waiting for attempt 2: ConnectionRefused /,
+    /^open$/,
+    /^received token \d+: subscribe$/,
+    /^received token \d+: sent while nobody listened$/,
+    /^closed: ConnectionEnded: PeerClosed \(close code 4003\): enough$/,
+    /^gave up: enough$/
+  ],
   "rpc.ts": [/^found: Grace$/, /^not found: NoSuchUser 7$/, /^streamed, and added up: 50005000$/],
   "state-monitor.ts": [
     /^state: Open$/,

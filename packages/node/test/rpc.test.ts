@@ -2,7 +2,7 @@ import { EffectSocket, type WebSocketClient, WebSocketServer } from "@effect-ws/
 import { NodeWebSocketClient, NodeWebSocketServer } from "@effect-ws/node"
 import * as NodeWebSocketRoute from "@effect-ws/node/NodeWebSocketRoute"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
+import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Schedule, Schema, Scope, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { Rpc, RpcClient, RpcClientError, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
 import { SocketServer } from "effect/socket"
@@ -61,9 +61,13 @@ const start = Effect.fnUntraced(function*(options: Partial<NodeWebSocketServer.O
   return { began, ended, port, produced, server, socketServer, stop, url: `${server.url}/rpc` }
 })
 
-const client = Effect.fnUntraced(function*(url: string, options?: WebSocketClient.ConnectOptions) {
+const client = Effect.fnUntraced(function*(
+  url: string,
+  options?: WebSocketClient.ConnectOptions,
+  protocol?: Parameters<typeof RpcClient.layerProtocolSocket>[0]
+) {
   const context = yield* Layer.build(
-    RpcClient.layerProtocolSocket().pipe(
+    RpcClient.layerProtocolSocket(protocol).pipe(
       Layer.provide([EffectSocket.layer(url, options), RpcSerialization.layerJson]),
       Layer.provide(NodeWebSocketClient.layer)
     )
@@ -207,6 +211,58 @@ describe("effect/rpc over effect-ws", () => {
       assert.instanceOf(error, RpcClientError.RpcClientError)
       const second = yield* server.accept
       assert.match(yield* second.head, /^GET \/ HTTP/)
+    }).pipe(Effect.scoped))
+
+  it.live("a dropped connection and a restarted server: what is in flight fails and is not repeated, and the same client goes on", () =>
+    Effect.gen(function*() {
+      const first = yield* start()
+      const calls = yield* client(first.url)
+      const reading = yield* Effect.forkChild(Effect.flip(Stream.runDrain(calls.forever())))
+      yield* Deferred.await(first.began)
+      const [connection] = yield* first.server.connections
+      yield* connection!.abort
+      const error = yield* Fiber.join(reading)
+      assert.instanceOf(error, RpcClientError.RpcClientError)
+      assert.deepInclude(error.reason, { _tag: "SocketCloseError", code: 1006 })
+      // Without a connection, calls fail at once.
+      assert.strictEqual(yield* Effect.flip(calls.greet({ name: "Ada" })), error)
+
+      yield* first.stop
+      const second = yield* start({ port: first.port })
+      const greeting = yield* calls.greet({ name: "Ada" }).pipe(
+        Effect.retry({
+          schedule: Schedule.spaced("50 millis"),
+          while: (error) => error instanceof RpcClientError.RpcClientError
+        })
+      )
+      assert.strictEqual(greeting, "Hello Ada")
+      assert.isFalse(yield* Deferred.isDone(second.began))
+    }).pipe(Effect.scoped))
+
+  it.live("an orderly shutdown interrupts the calls in flight, and with them their callers", () =>
+    Effect.gen(function*() {
+      const { began, stop, url } = yield* start()
+      const calls = yield* client(url)
+      const reading = yield* Effect.forkChild(Stream.runDrain(calls.forever()))
+      yield* Deferred.await(began)
+      yield* stop
+      const exit = yield* Fiber.await(reading)
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+    }).pipe(Effect.scoped))
+
+  it.live("calls made before the first connection wait for it, if transient errors are retried", () =>
+    Effect.gen(function*() {
+      const { port, stop } = yield* start()
+      yield* stop
+      const attempted = yield* Deferred.make<void>()
+      const calls = yield* client(`ws://127.0.0.1:${port}/rpc`, {}, {
+        retryTransientErrors: true,
+        onTransientError: () => Deferred.succeed(attempted, undefined)
+      })
+      const greeting = yield* Effect.forkChild(calls.greet({ name: "Ada" }))
+      yield* Deferred.await(attempted)
+      yield* start({ port })
+      assert.strictEqual(yield* Fiber.join(greeting), "Hello Ada")
     }).pipe(Effect.scoped))
 
   it.live("shutting the server down closes its sockets with 1001", () =>

@@ -72,6 +72,18 @@ describe("a link", () => {
       assert.deepStrictEqual(events.server, [[1], [2]])
     }))
 
+  it.effect("what is written between two milliseconds arrives, however little is missing to the next", () =>
+    Effect.gen(function*() {
+      const { events, link } = yield* openRaw()
+      for (let i = 1; i <= 200; i++) {
+        yield* TestClock.setTime(i * 1000 - 0.1 ** (i % 14))
+        link.client.write([Uint8Array.of(1)])
+        yield* settle
+        yield* TestClock.adjust("1 millis")
+        assert.lengthOf(events.server, i)
+      }
+    }))
+
   it.effect("jitter: bytes are late by chance, within the bound, and never overtake", () =>
     Effect.gen(function*() {
       const { events, link } = yield* openRaw({ latency: 10, jitter: 100 })

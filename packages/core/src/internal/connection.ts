@@ -25,13 +25,13 @@ import type {
   Settings
 } from "../Connection.ts"
 import type { Message, Prepared } from "../Message.ts"
-import * as CloseFrame from "../protocol/CloseFrame.ts"
 import { formatExtensions } from "../protocol/ExtensionHeader.ts"
 import { maxControlPayload, Opcode } from "../protocol/Frame.ts"
 import type { Overflow } from "../SendQueue.ts"
 import type { Capability, Transport } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
 import * as DebugLog from "./debugLog.ts"
+import { invalidClose } from "./invalidClose.ts"
 import { type Observers, Session, type SessionSettings } from "./session.ts"
 import { sendStream } from "./streamedMessage.ts"
 
@@ -173,8 +173,8 @@ export class ConnectionImpl implements Connection {
   get close() {
     return (code = 1000, reason = ""): Effect.Effect<void, Errors.CloseError> =>
       Effect.suspend(() => {
-        const invalid = this.invalidClose(code, reason)
-        if (invalid !== undefined) return Effect.fail(new Errors.CloseError({ reason: invalid }))
+        const invalid = invalidClose(code, reason, this.session.settings.utf8)
+        if (invalid !== undefined) return Effect.fail(invalid)
         this.session.beginClose({ code, reason }, false)
         return Effect.asVoid(this.closed)
       })
@@ -247,12 +247,6 @@ export class ConnectionImpl implements Connection {
         ? effect()
         : Effect.fail(new Errors.SendError({ reason: new Errors.Unsupported({ feature }) }))
     )
-  }
-
-  private invalidClose(code: number, reason: string): Errors.CloseError["reason"] | undefined {
-    if (!CloseFrame.isCloseCode(code)) return new Errors.InvalidCloseCode({ code })
-    const bytes = this.session.settings.utf8.byteLength(reason)
-    return bytes > CloseFrame.maxReasonBytes ? new Errors.CloseReasonTooLong({ bytes }) : undefined
   }
 }
 

@@ -242,8 +242,9 @@ class Lane {
 
   private wakeAfter(millis: number): void {
     if (this.scheduled !== "No") return
+    // Rounded up, or it could be a fraction that is lost when it is added to the time, and no sleep at all.
     this.scheduled = this.context.runFork(Effect.andThen(
-      Effect.sleep(millis),
+      Effect.sleep(Math.ceil(millis)),
       Effect.sync(() => {
         this.scheduled = "No"
         this.deliver()

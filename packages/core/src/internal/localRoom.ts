@@ -1,0 +1,233 @@
+/**
+ * A room as one process sees it: who of its connections is in, and what they are told.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type { Connection } from "../Connection.ts"
+import * as Message from "../Message.ts"
+import type { Gap, Member, Notice, Position, Presence, Published, Room } from "../Room.ts"
+import type { BrokerEvent, MemberRecord, Publication } from "../RoomBroker.ts"
+
+/**
+ * A connection in the room.
+ *
+ * A member is "Entering" until its own entry has come back from the broker, "CatchingUp" until it has the messages that it
+ * missed, and "Live" from then on.
+ */
+export interface LocalMember {
+  readonly id: string
+  readonly connection: Connection
+  readonly catchesUp: boolean
+  readonly entered: Deferred.Deferred<void>
+  position: Position | undefined
+  /** What the broker gave it of the past goes up to here, which may be ahead of what has arrived. */
+  ahead: Position | undefined
+  state: "Entering" | "CatchingUp" | "Live"
+}
+
+/** A message as it was sent to members. */
+interface Recent {
+  readonly position: Position
+  readonly prepared: Message.Prepared
+}
+
+// What may wait for a consumer of a stream. Beyond it, all is dropped and the consumer told to begin anew.
+const maxWaiting = 1024
+// The latest messages that members who catch up need not ask the broker for.
+const maxRecent = 1024
+
+export class LocalRoom<Metadata> {
+  readonly members = new Map<Connection, LocalMember>()
+  readonly present = new Map<string, Member<Metadata>>()
+  readonly messageQueues = new Set<Queue.Queue<Published | Gap>>()
+  readonly presenceQueues = new Set<Queue.Queue<Presence<Metadata>>>()
+  readonly ready = Deferred.makeUnsafe<void>()
+
+  private readonly room: Room<Metadata, never>
+  private readonly onDefect: (defect: unknown) => void
+  private readonly entering = new Map<string, LocalMember>()
+  private position: Position | undefined
+  private catchingUp = 0
+  private recent: Array<Recent> = []
+
+  /** A room whose own functions may throw: that is told `onDefect`, and costs the message it is about. */
+  constructor(room: Room<Metadata, never>, onDefect: (defect: unknown) => void) {
+    this.room = room
+    this.onDefect = onDefect
+  }
+
+  /** Takes in what happens. */
+  receive(event: BrokerEvent): void {
+    switch (event._tag) {
+      case "Published":
+        return this.published(event.publication, event.position)
+      case "Entered":
+        return this.entered(event.member)
+      case "Left":
+        return this.left(event.id)
+      case "Snapshot":
+        return this.replaced(event.members, event.position)
+      case "Gap":
+        this.tell(event)
+        for (const queue of this.messageQueues) offer<Published | Gap>(queue, event, () => event)
+    }
+  }
+
+  get snapshot(): Presence<Metadata> {
+    return { _tag: "Snapshot", members: [...this.present.values()] }
+  }
+
+  add(id: string, connection: Connection, catchesUp: boolean): LocalMember {
+    const entered = Deferred.makeUnsafe<void>()
+    const member: LocalMember = {
+      id,
+      connection,
+      catchesUp,
+      entered,
+      position: undefined,
+      ahead: undefined,
+      state: "Entering"
+    }
+    this.members.set(connection, member)
+    this.entering.set(id, member)
+    if (catchesUp) this.catchingUp++
+    return member
+  }
+
+  remove(member: LocalMember): void {
+    this.members.delete(member.connection)
+    this.entering.delete(member.id)
+    if (member.catchesUp && member.state !== "Live") this.caughtUp()
+  }
+
+  /** What came after a position, if it is at hand. */
+  recentSince(from: Position | undefined): ReadonlyArray<Recent> | undefined {
+    const recent = this.recent.filter(({ position }) => position.epoch !== from?.epoch || position.offset > from.offset)
+    const isComplete = recent.every(({ position }, i) =>
+      position.epoch === from?.epoch && position.offset === from.offset + i + 1
+    )
+    return isComplete ? recent : undefined
+  }
+
+  /** Makes a member live that has all messages up to a position. */
+  goLive(member: LocalMember, position: Position | undefined): void {
+    member.position = member.ahead = position
+    member.state = "Live"
+    this.caughtUp()
+  }
+
+  /** A message as it is sent to members. */
+  render(message: Message.Message, position: Position | undefined): Message.Message | undefined {
+    const { stamp } = this.room
+    return stamp === undefined || position === undefined ? message : this.attempt(() => stamp(message, position))
+  }
+
+  private published({ except, message, overflow }: Publication, position: Position | undefined): void {
+    this.position = position
+    const rendered = this.render(message, position)
+    if (rendered === undefined) return
+    const prepared = Message.prepare(rendered)
+    for (const member of this.members.values()) {
+      if (member.state !== "Live" || member.id === except || hasAlready(member, position)) continue
+      member.connection.sendUnsafe(prepared, overflow)
+    }
+    if (this.catchingUp > 0 && position !== undefined) {
+      this.recent.push({ position, prepared })
+      if (this.recent.length > maxRecent) this.recent.shift()
+    }
+    for (const queue of this.messageQueues) {
+      offer<Published | Gap>(queue, { _tag: "Published", message, position }, () => ({ _tag: "Gap" }))
+    }
+  }
+
+  private entered({ id, metadata }: MemberRecord): void {
+    const decoded = this.room.metadata.decode(metadata)
+    // Another version of the program may show what this one does not know.
+    if (decoded._tag === "Some") {
+      const member = { id, metadata: decoded.value }
+      const _tag = this.present.has(id) ? "Updated" : "Joined"
+      this.present.set(id, member)
+      this.changed({ _tag, member })
+    }
+    this.admit(id)
+  }
+
+  private left(id: string): void {
+    const member = this.present.get(id)
+    if (member === undefined) return
+    this.present.delete(id)
+    this.changed({ _tag: "Left", member })
+  }
+
+  private replaced(members: ReadonlyArray<MemberRecord>, position: Position | undefined): void {
+    this.position = position
+    this.present.clear()
+    for (const { id, metadata } of members) {
+      const decoded = this.room.metadata.decode(metadata)
+      if (decoded._tag === "Some") this.present.set(id, { id, metadata: decoded.value })
+    }
+    this.changed(this.snapshot)
+    if (this.entering.size > 0) { for (const { id } of members) this.admit(id) }
+    Deferred.doneUnsafe(this.ready, Effect.void)
+  }
+
+  // From here on, a member is told what happens; first, who is in.
+  private admit(id: string): void {
+    const member = this.entering.get(id)
+    if (member === undefined) return
+    this.entering.delete(id)
+    member.state = member.catchesUp ? "CatchingUp" : "Live"
+    member.position = this.position
+    const message = this.noticeOf(() => this.snapshot)
+    if (message !== undefined) member.connection.sendUnsafe(message, this.room.overflow)
+    Deferred.doneUnsafe(member.entered, Effect.void)
+  }
+
+  private changed(presence: Presence<Metadata>): void {
+    this.tell(presence)
+    for (const queue of this.presenceQueues) offer(queue, presence, () => this.snapshot)
+  }
+
+  private tell(notice: Notice<Metadata>): void {
+    const message = this.members.size > 0 ? this.noticeOf(() => notice) : undefined
+    if (message === undefined) return
+    const prepared = Message.prepare(message)
+    for (const { connection, state } of this.members.values()) {
+      if (state !== "Entering") connection.sendUnsafe(prepared, this.room.overflow)
+    }
+  }
+
+  private noticeOf(notice: () => Notice<Metadata>): Message.Message | undefined {
+    const { notify } = this.room
+    return notify && this.attempt(() => notify(notice()))
+  }
+
+  private attempt<A>(f: () => A): A | undefined {
+    try {
+      return f()
+    } catch (defect) {
+      this.onDefect(defect)
+      return undefined
+    }
+  }
+
+  private caughtUp(): void {
+    if (--this.catchingUp === 0) this.recent = []
+  }
+}
+
+const hasAlready = (member: LocalMember, position: Position | undefined): boolean => {
+  const { ahead } = member
+  if (ahead === undefined) return false
+  if (position?.epoch === ahead.epoch && position.offset <= ahead.offset) return true
+  member.ahead = undefined
+  return false
+}
+
+// A consumer that does not keep up loses what waits, and is given what makes up for it, or says so.
+const offer = <A>(queue: Queue.Queue<A>, event: A, instead: () => A): void => {
+  if (Queue.sizeUnsafe(queue) < maxWaiting) return void Queue.offerUnsafe(queue, event)
+  while (Queue.takeUnsafe(queue) !== undefined);
+  Queue.offerUnsafe(queue, instead())
+}

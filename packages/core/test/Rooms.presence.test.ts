@@ -1,0 +1,231 @@
+import * as Room from "@effect-ws/core/Room"
+import * as RoomBroker from "@effect-ws/core/RoomBroker"
+import * as Rooms from "@effect-ws/core/Rooms"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import { frames, open, settle, start } from "./fixture.ts"
+import { enterAs, layerWithBroker, otherRooms, Person, shown, talkative } from "./rooms.ts"
+
+const people = Room.make("people", { member: Person })
+const memory = Effect.provide(Rooms.layerMemory)
+
+/** Follows a room's presence: what was seen since one looked last. */
+const follow = Effect.fnUntraced(function*(room: Room.Room<typeof Person.Type, never>) {
+  const rooms = yield* Rooms.Rooms
+  const seen: Array<string> = []
+  yield* start(Stream.runForEach(rooms.presence(room), (event) => Effect.sync(() => seen.push(shown(event)))))
+  return Effect.map(settle, () => seen.splice(0))
+})
+
+describe("presence", () => {
+  it.effect("tells who is in, and then who joins, changes and leaves, with metadata", () =>
+    Effect.gen(function*() {
+      const ada = yield* enterAs(people, "Ada")
+      const seen = yield* follow(people)
+      assert.deepStrictEqual(yield* seen, ["in: Ada"])
+      const grace = yield* enterAs(people, "Grace")
+      yield* ada.membership.update({ name: "Countess" })
+      yield* grace.membership.leave
+      assert.deepStrictEqual(yield* seen, ["Joined Grace", "Updated Countess", "Left Grace"])
+    }).pipe(memory))
+
+  it.effect("metadata may be whatever has a schema", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const since = Room.make("since", {
+        member: Schema.Struct({ since: Schema.Date, tags: Schema.ReadonlySet(Schema.String) })
+      })
+      const { connection } = yield* open()
+      const metadata = { since: new Date(7), tags: new Set(["a"]) }
+      const { id } = yield* rooms.join(since, connection, { metadata })
+      assert.deepStrictEqual(yield* rooms.members(since), [{ id, metadata }])
+    }).pipe(memory))
+
+  it.effect("members and count are those of all processes, and include who has just joined", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const other = yield* otherRooms
+      const names = Effect.map(rooms.members(people), (members) => members.map(({ metadata }) => metadata.name))
+      assert.deepStrictEqual([yield* names, yield* rooms.count(people)], [[], 0])
+      yield* enterAs(people, "Ada")
+      assert.deepStrictEqual(yield* names, ["Ada"])
+      yield* enterAs(people, "Grace").pipe(Effect.provideService(Rooms.Rooms, other))
+      assert.deepStrictEqual([yield* names, yield* rooms.count(people)], [["Ada", "Grace"], 2])
+    }).pipe(Effect.provide(Layer.provideMerge(Rooms.layer, RoomBroker.layerMemory))))
+
+  it.effect("nothing is lost between the snapshot and what follows", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const known = new Map<string, string>()
+      const apply = (event: Room.Presence<typeof Person.Type>) => {
+        if (event._tag === "Snapshot") known.clear()
+        for (const { id, metadata } of event._tag === "Snapshot" ? event.members : [event.member]) {
+          if (event._tag === "Left") assert.isTrue(known.delete(id))
+          else known.set(id, metadata.name)
+        }
+      }
+      const come = (name: string) =>
+        Effect.gen(function*() {
+          const { membership } = yield* enterAs(people, name)
+          yield* Effect.yieldNow
+          if (Number(name) % 3 === 0) yield* membership.leave
+        })
+      const names = Array.from({ length: 60 }, (_, i) => String(i))
+      const coming = yield* start(Effect.forEach(names, come, { concurrency: 10 }))
+      yield* Effect.yieldNow
+      yield* start(Stream.runForEach(rooms.presence(people), (event) => Effect.sync(() => apply(event))))
+      yield* Fiber.join(coming)
+      yield* settle
+      assert.sameMembers([...known.values()], names.filter((name) => Number(name) % 3 !== 0))
+    }).pipe(memory))
+
+  it.effect("who does not keep up is told anew who is in", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const { membership } = yield* enterAs(people, "0")
+      const events = yield* Queue.bounded<string>(1)
+      yield* start(Stream.runForEach(rooms.presence(people), (event) => Queue.offer(events, shown(event))))
+      for (let i = 1; i <= 5000; i++) yield* membership.update({ name: String(i) })
+      const seen: Array<string> = []
+      while (seen.at(-1) !== "Updated 5000" && seen.at(-1) !== "in: 5000") seen.push(yield* Queue.take(events))
+      assert.isBelow(seen.length, 3000)
+      const again = seen.lastIndexOf(seen.findLast((event) => event.startsWith("in:"))!)
+      const latest = Number(seen[again]!.slice(4))
+      assert.isAbove(again, 0)
+      assert.deepStrictEqual(
+        seen.slice(again + 1),
+        Array.from({ length: 5000 - latest }, (_, i) => `Updated ${latest + i + 1}`)
+      )
+    }).pipe(memory))
+
+  it.effect("a member whose metadata this process does not understand is not shown, and can join", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const newer = Room.make("people", { member: Schema.Struct({ nick: Schema.String }) })
+      const seen = yield* follow(people)
+      const { connection } = yield* open()
+      yield* rooms.join(newer, connection, { metadata: { nick: "x" } })
+      yield* enterAs(people, "Ada")
+      assert.deepStrictEqual(yield* seen, ["in: ", "Joined Ada"])
+    }).pipe(memory))
+})
+
+describe("what members are told", () => {
+  it.effect("who joins is told who is in, first; the others are told who joins and leaves", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = talkative("room")
+      const ada = yield* enterAs(room, "Ada")
+      const grace = yield* enterAs(room, "Grace")
+      yield* rooms.publish(room, "hello")
+      yield* grace.membership.update({ name: "Admiral" })
+      yield* ada.membership.leave
+      yield* ada.connection.send("the end")
+      assert.deepStrictEqual(yield* frames(ada.peer, 5), [
+        "text in: Ada",
+        "text Joined Grace",
+        "text hello",
+        "text Updated Admiral",
+        "text the end"
+      ])
+      assert.deepStrictEqual(yield* frames(grace.peer, 4), [
+        "text in: Ada Grace",
+        "text hello",
+        "text Updated Admiral",
+        "text Left Ada"
+      ])
+    }).pipe(memory))
+
+  it.effect("what is kept comes after who is in, and before what is new", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = talkative("room", { messages: 10 })
+      yield* rooms.publish(room, "one")
+      const { connection, peer } = yield* open()
+      yield* rooms.join(room, connection, { metadata: { name: "Ada" }, from: "oldest" })
+      yield* rooms.publish(room, "two")
+      assert.deepStrictEqual(yield* frames(peer, 3), ["text in: Ada", "text one", "text two"])
+    }).pipe(memory))
+
+  it.effect("after a gap, all are told of it in its place, and who is in now", () => {
+    let happen: (event: RoomBroker.BrokerEvent) => void = () => {}
+    const layer = layerWithBroker((broker) => ({
+      attach: (room, history, receive) => {
+        happen = receive
+        return broker.attach(room, history, receive)
+      }
+    }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = talkative("room")
+      const { membership, peer } = yield* enterAs(room, "Ada")
+      const seen = yield* follow(room)
+      const heard: Array<string> = []
+      yield* start(
+        Stream.runForEach(
+          rooms.messages(room),
+          (event) => Effect.sync(() => heard.push(event._tag === "Gap" ? "Gap" : String(event.message)))
+        )
+      )
+      yield* settle
+      yield* rooms.publish(room, "before")
+      happen({ _tag: "Gap" })
+      const members = [{ id: membership.id, metadata: { name: "Ada" } }, { id: "new", metadata: { name: "Grace" } }]
+      happen({ _tag: "Snapshot", members, position: undefined })
+      yield* rooms.publish(room, "after")
+      const all = ["in: Ada", "before", "Gap", "in: Ada Grace", "after"]
+      assert.deepStrictEqual(yield* frames(peer, 5), all.map((text) => `text ${text}`))
+      assert.deepStrictEqual(yield* seen, ["in: Ada", "in: Ada Grace"])
+      assert.deepStrictEqual(heard, ["before", "Gap", "after"])
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("a join whose own entry was lost in a gap is completed by the snapshot that follows", () => {
+    let happen: (event: RoomBroker.BrokerEvent) => void = () => {}
+    let entered: RoomBroker.MemberRecord | undefined
+    const layer = layerWithBroker((broker) => ({
+      attach: (room, history, receive) => {
+        happen = receive
+        return broker.attach(room, history, receive)
+      },
+      enter: (_, member) =>
+        Effect.sync(() => {
+          entered = member
+        })
+    }))
+    return Effect.gen(function*() {
+      const joining = yield* start(enterAs(talkative("room"), "Ada"))
+      yield* settle
+      assert.isUndefined(joining.pollUnsafe())
+      happen({ _tag: "Snapshot", members: [entered!], position: undefined })
+      const { peer } = yield* Fiber.join(joining)
+      assert.deepStrictEqual(yield* frames(peer, 1), ["text in: Ada"])
+    }).pipe(Effect.provide(layer))
+  })
+})
+
+describe("messages, for who is not a connection", () => {
+  it.effect("who does not keep up is told that there is a gap", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const lobby = Room.make("lobby")
+      const events = yield* Queue.bounded<string>(1)
+      yield* start(Stream.runForEach(rooms.messages(lobby), (event) =>
+        Queue.offer(events, event._tag === "Gap" ? "Gap" : String(event.message))))
+      yield* settle
+      for (let i = 0; i < 5000; i++) {
+        yield* rooms.publish(lobby, String(i))
+      }
+      const heard: Array<string> = []
+      while (heard.at(-1) !== "4999") {
+        heard.push(yield* Queue.take(events))
+      }
+      assert.isAtLeast(heard.indexOf("Gap"), 0)
+      assert.isBelow(heard.length, 3000)
+      for (const [i, text] of heard.entries()) {
+        if (text !== "Gap" && i > 0 && heard[i - 1] !== "Gap") {
+          assert.strictEqual(Number(text), Number(heard[i - 1]) + 1)
+        }
+      }
+    }).pipe(memory))
+})

@@ -1,0 +1,286 @@
+/**
+ * Rooms that span processes and machines, through Redis or Valkey.
+ *
+ * @since 0.1.0
+ */
+import type { History, Position } from "@effect-ws/core/Room"
+import { type MemberRecord, RoomBroker } from "@effect-ws/core/RoomBroker"
+import { type BrokerUnavailable, InsufficientHistory, RoomError } from "@effect-ws/core/RoomError"
+import type { NodeRedis } from "@effect/platform-node/NodeRedis"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberHandle from "effect/FiberHandle"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import * as RcMap from "effect/RcMap"
+import * as Schedule from "effect/Schedule"
+import type { Buffer } from "node:buffer"
+import { crc32 } from "node:zlib"
+import * as RedisEvents from "./internal/redisEvents.ts"
+import * as RedisLink from "./internal/redisLink.ts"
+import * as Scripts from "./internal/redisScripts.ts"
+import { Attachment, type KeptEvent, type RoomState, Shard } from "./internal/redisShard.ts"
+
+/**
+ * How rooms are kept in Redis, all optional; the same for all processes.
+ *
+ * **Details**
+ *
+ * | option | default | meaning |
+ * |---|---|---|
+ * | `prefix` | `"effect-ws"` | what all keys and channels begin with |
+ * | `shards` | 64 | the channels that rooms are spread over; a process listens to those of its rooms |
+ * | `timeout` | 5 seconds | how long to wait for an answer of Redis, before `BrokerUnavailable` |
+ * | `lease` | 15 seconds | after how much silence of a process its members have left, at most a third more |
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly prefix?: string | undefined
+  readonly shards?: number | undefined
+  readonly timeout?: Duration.Input | undefined
+  readonly lease?: Duration.Input | undefined
+}
+
+/**
+ * Provides a broker that shares rooms with all processes that use the same Redis (7 or newer) or Valkey.
+ *
+ * **Details**
+ *
+ * It opens two connections of its own, with the options of the `NodeRedis` in its context, and comes back by itself when
+ * Redis was away.
+ *
+ * While Redis can be reached, a published message is delivered to every process exactly once, and in the same order in each.
+ * Every event of a channel is counted, so a process that was cut off notices what it missed: a room with a history gets it
+ * later, in its place, and another one gets a `Gap`; who is in is told anew.
+ *
+ * While Redis cannot be reached, `publish` and `join` fail with `BrokerUnavailable`: at once if there is no connection, and
+ * otherwise after the timeout. Nothing is sent again, so nothing arrives twice. Members stay in their rooms.
+ *
+ * Each process renews its lease by a third of its time. The members of one that has died are removed by the others.
+ *
+ * **Gotchas**
+ *
+ * Redis Cluster is not supported, as a room and its channel have keys that it would put on different nodes. With replicas, a
+ * failover may lose the latest messages of a history.
+ *
+ * **Example** (Rooms across processes)
+ *
+ * ```ts
+ * import { Rooms } from "@effect-ws/core"
+ * import * as NodeRedisRoomBroker from "@effect-ws/node/NodeRedisRoomBroker"
+ * import { NodeRedis } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ *
+ * const RoomsLive = Rooms.layer.pipe(
+ *   Layer.provide(NodeRedisRoomBroker.layer()),
+ *   Layer.provide(NodeRedis.layer({ url: "redis://localhost:6379" }))
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options = {}): Layer.Layer<RoomBroker, BrokerUnavailable, NodeRedis> =>
+  Layer.effect(RoomBroker, make(options))
+
+const make = Effect.fnUntraced(function*(options: Options) {
+  const random = yield* Random.Random
+  const newId = () => random.nextDoubleUnsafe().toString(36).slice(2)
+  const node = newId()
+  const shardCount = options.shards ?? 64
+  const lease = Duration.toMillis(options.lease ?? "15 seconds")
+  const recovering = yield* FiberHandle.make<void>()
+  const run = yield* FiberHandle.runtime(recovering)<never>()
+
+  // The members of this process, and those who left when Redis could not be told.
+  const members = new Map<string, { readonly room: string; readonly metadata: MemberRecord["metadata"] }>()
+  const departed = new Map<string, string>()
+  const attachments = new Set<Attachment>()
+  const shards = new Set<Shard>()
+
+  const { bounded, evaluate, listen } = yield* RedisLink.make({
+    prefix: `${options.prefix ?? "effect-ws"}:`,
+    timeout: Duration.fromInputUnsafe(options.timeout ?? "5 seconds"),
+    lease,
+    onReady: () => run(recover)
+  })
+
+  const shardOf = (room: string): number => crc32(room) % shardCount
+  const inRoom = (room: string) => <A, R>(effect: Effect.Effect<A, BrokerUnavailable, R>) =>
+    Effect.mapError(effect, (reason) => new RoomError({ room, reason }))
+  // How long the offsets of a room go on: while its history may be asked for, and its lease be renewed.
+  const remembered = ({ age }: History): number => Duration.toMillis(age) + lease
+
+  const mark = (shard: Shard) => evaluate(Scripts.mark, shard.index, newId(), RedisEvents.body({ kind: "Mark" }))
+
+  const listening = yield* RcMap.make({
+    idleTimeToLive: "10 seconds",
+    lookup: Effect.fnUntraced(function*(index: number) {
+      const shard = new Shard(index)
+      yield* listen(index, shard.receive)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => shards.add(shard)),
+        () => Effect.sync(() => shards.delete(shard))
+      )
+      yield* mark(shard)
+      yield* bounded(Deferred.await(shard.listening))
+      return shard
+    })
+  })
+
+  const enter = (id: string, room: string, metadata: MemberRecord["metadata"]) =>
+    Effect.asVoid(
+      evaluate(
+        Scripts.enter,
+        shardOf(room),
+        newId(),
+        RedisEvents.body({ kind: "Entered", room, id }, JSON.stringify(metadata)),
+        room,
+        node,
+        id,
+        JSON.stringify(metadata)
+      )
+    )
+  const leave = (id: string, room: string) =>
+    Effect.asVoid(
+      evaluate(Scripts.leave, shardOf(room), newId(), RedisEvents.body({ kind: "Left", room, id }), room, node, id)
+    )
+
+  // Renews the lease. If this node was taken for dead, or Redis has forgotten all, its members come back.
+  const renew = Effect.gen(function*() {
+    const isNew = yield* evaluate(Scripts.lease, newId(), node, lease)
+    if (isNew === 1) {
+      yield* Effect.forEach(members, ([id, { metadata, room }]) => enter(id, room, metadata), pipelined)
+    }
+    yield* Effect.forEach(
+      departed,
+      ([id, room]) => Effect.tap(leave(id, room), () => Effect.sync(() => departed.delete(id))),
+      pipelined
+    )
+    const kept = [...attachments].flatMap(({ history, room }) =>
+      history === undefined ? [] : [room, remembered(history)]
+    )
+    yield* evaluate(Scripts.remember, ...kept)
+  })
+
+  // Finds out what was missed, as soon as that is possible.
+  const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, { discard: true })).pipe(
+    Effect.retry(Schedule.spaced("250 millis")),
+    Effect.orDie
+  )
+
+  yield* renew
+  yield* Effect.addFinalizer(() => Effect.ignore(evaluate(Scripts.release, newId(), node)))
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(lease / 3), Effect.ignore(renew))))
+
+  const stateOf = (attachment: Attachment): Effect.Effect<RoomState, BrokerUnavailable> => {
+    const { history, room } = attachment
+    const remember = history === undefined ? [] : [remembered(history)]
+    return Effect.map(evaluate(Scripts.snapshot, shardOf(room), newId(), room, ...remember), (reply) => {
+      const [epoch, seq, fields, roomEpoch, offset] = reply as [Buffer, Buffer, Array<Buffer>, Buffer?, Buffer?]
+      return {
+        epoch: String(epoch),
+        seq: Number(seq),
+        members: membersOf(fields),
+        position: roomEpoch && { epoch: String(roomEpoch), offset: Number(offset) }
+      }
+    })
+  }
+
+  // What a room has kept, and up to where; nothing if that is not all there was.
+  const keptSince = (room: string, from: Position | "oldest") =>
+    Effect.map(
+      evaluate(Scripts.since, room, from === "oldest" ? "" : from.epoch, from === "oldest" ? 0 : from.offset),
+      (reply) => {
+        if (reply === null) return undefined
+        const [epochBytes, last, entries] = reply as [Buffer, Buffer, Array<Buffer>]
+        const epoch = String(epochBytes)
+        const events: Array<KeptEvent> = []
+        for (let i = 0; i < entries.length; i += 2) {
+          const position = { epoch, offset: Number.parseInt(String(entries[i]), 10) }
+          const event = RedisEvents.parseBody(entries[i + 1]!, position)?.event
+          if (event?._tag === "Published") events.push({ ...event, position })
+        }
+        return { events, position: { epoch, offset: Number(last) } }
+      }
+    )
+  const missedSince = (room: string) => (position: Position) =>
+    Effect.map(keptSince(room, position), (kept) => kept?.events)
+
+  return RoomBroker.of({
+    attach: Effect.fnUntraced(function*(room, history, receive) {
+      const resynchronizing = yield* FiberHandle.make<void>()
+      const resynchronize = yield* FiberHandle.runtime(resynchronizing)<never>()
+      const shard = yield* RcMap.get(listening, shardOf(room)).pipe(
+        // The next to ask tries again.
+        Effect.tapError(() => RcMap.invalidate(listening, shardOf(room)))
+      )
+      const attachment = new Attachment(room, history, receive, () => {
+        resynchronize(
+          attachment.synchronize(stateOf(attachment), missedSince(room)).pipe(
+            Effect.retry(Schedule.spaced("250 millis")),
+            Effect.orDie
+          )
+        )
+      })
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          shard.add(attachment)
+          attachments.add(attachment)
+        }),
+        () =>
+          Effect.sync(() => {
+            shard.remove(attachment)
+            attachments.delete(attachment)
+          })
+      )
+      yield* attachment.synchronize(stateOf(attachment), undefined)
+    }, (effect, room) => inRoom(room)(effect)),
+
+    publish: (room, publication, history) =>
+      Effect.suspend(() => {
+        const keep = history === undefined
+          ? []
+          : [history.messages, Duration.toMillis(history.age), remembered(history)]
+        const body = RedisEvents.published(room, publication)
+        return inRoom(room)(Effect.asVoid(evaluate(Scripts.publish, shardOf(room), newId(), body, room, ...keep)))
+      }),
+
+    enter: (room, { id, metadata }) =>
+      Effect.suspend(() => {
+        members.set(id, { room, metadata })
+        return inRoom(room)(enter(id, room, metadata))
+      }),
+
+    leave: (room, id) =>
+      Effect.suspend(() => {
+        if (!members.delete(id)) return Effect.void
+        return Effect.catch(leave(id, room), () => Effect.sync(() => departed.set(id, room)))
+      }),
+
+    since: Effect.fnUntraced(function*(room, from) {
+      const kept = yield* inRoom(room)(keptSince(room, from))
+      if (kept === undefined) {
+        if (from === "oldest") return { messages: [], position: undefined }
+        return yield* new RoomError({ room, reason: new InsufficientHistory({}) })
+      }
+      const { events, position } = kept
+      return { messages: events.map(({ publication: { message }, position }) => ({ message, position })), position }
+    })
+  })
+})
+
+const pipelined = { concurrency: 64, discard: true } as const
+
+const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<MemberRecord> => {
+  const members: Array<MemberRecord> = []
+  for (let i = 0; i < fields.length; i += 2) {
+    const value = String(fields[i + 1])
+    const metadata = RedisEvents.parseJson(value.slice(value.indexOf("\n") + 1)) as MemberRecord["metadata"]
+    members.push({ id: String(fields[i]), metadata })
+  }
+  return members
+}

@@ -1,0 +1,90 @@
+/**
+ * The two connections of a broker: one for commands, one for what is published.
+ */
+import { BrokerUnavailable } from "@effect-ws/core/RoomError"
+import { NodeRedis } from "@effect/platform-node/NodeRedis"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import { Buffer } from "node:buffer"
+import { RESP_TYPES } from "redis"
+import type { Script } from "./redisScripts.ts"
+
+const typeMapping = { [RESP_TYPES.BLOB_STRING]: Buffer }
+
+/**
+ * Connects twice, with the options of the `NodeRedis` in the context. Both connections come back after an outage, and are
+ * given up when Redis is silent for the time of a lease.
+ *
+ * `bounded` waits no longer than the timeout. `evaluate` runs a script, and fails when there is no answer within the timeout, at once without a connection.
+ * `listen` listens to a channel until the scope closes, through outages. `onReady` is called when that goes on after one.
+ */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly prefix: string
+  readonly timeout: Duration.Duration
+  readonly lease: number
+  readonly onReady: () => void
+}) {
+  const { client } = yield* NodeRedis
+  const random = yield* Random.Random
+  const { lease, prefix, timeout } = options
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+
+  const bounded = <A>(effect: Effect.Effect<A, BrokerUnavailable>) =>
+    Effect.timeoutOrElse(effect, {
+      duration: timeout,
+      orElse: () => Effect.fail(new BrokerUnavailable({ cause: new Error("Redis did not answer in time") }))
+    })
+  const attempt = <A>(f: (signal: AbortSignal) => Promise<A>) =>
+    bounded(Effect.tryPromise({ try: f, catch: (cause) => new BrokerUnavailable({ cause }) }))
+
+  const connect = Effect.gen(function*() {
+    const connection = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        client.duplicate({
+          // A command that would have to wait for a connection fails instead.
+          disableOfflineQueue: true,
+          pingInterval: lease / 3,
+          socket: {
+            ...client.options?.socket,
+            socketTimeout: lease,
+            reconnectStrategy: (retries: number) =>
+              Math.min(50 * 2 ** retries, 1000) * (1 + random.nextDoubleUnsafe() / 4)
+          }
+        })
+      ),
+      (connection) =>
+        Effect.sync(() => {
+          if (connection.isOpen) connection.destroy()
+        })
+    )
+    // Without a listener, an error would end the process.
+    connection.on("error", (cause) => runFork(Effect.logDebug("Connection to Redis failed", cause)))
+    yield* attempt(() => connection.connect())
+    return connection
+  })
+  const commands = yield* connect
+  const subscriber = yield* connect
+  subscriber.on("ready", options.onReady)
+
+  const evaluate = (script: Script, ...args: ReadonlyArray<string | number | Buffer>) => {
+    const parameters = ["0", prefix, ...args.map((arg) => typeof arg === "number" ? String(arg) : arg)]
+    const send = (command: string, text: string) =>
+      attempt((abortSignal) => commands.sendCommand([command, text, ...parameters], { abortSignal, typeMapping }))
+    return Effect.catchIf(
+      send("EVALSHA", script.sha),
+      ({ cause }) => String(cause).includes("NOSCRIPT"),
+      () => send("EVAL", script.lua)
+    ) as Effect.Effect<any, BrokerUnavailable>
+  }
+
+  const listen = (shard: number, receive: (bytes: Buffer) => void) => {
+    const channel = `${prefix}channel:${shard}`
+    return Effect.acquireRelease(
+      attempt(() => subscriber.subscribe(channel, receive, true)),
+      () => Effect.ignore(attempt(() => subscriber.unsubscribe(channel, receive, true)))
+    )
+  }
+
+  return { bounded, evaluate, listen }
+})
