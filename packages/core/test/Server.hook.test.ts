@@ -79,7 +79,7 @@ describe("a handshake hook that accepts (RFC 6455, section 4.2.2)", () => {
       })
     }))
 
-  it.effect("sees path, query, headers, cookies, subprotocols and addresses of the request", () =>
+  it.effect("sees method, path, query, headers, cookies, subprotocols and addresses of the request", () =>
     Effect.gen(function*() {
       const seen = yield* Deferred.make<HandshakeRequest.HandshakeRequest>()
       const { accept, serving } = yield* handOver({
@@ -91,12 +91,19 @@ describe("a handshake hook that accepts (RFC 6455, section 4.2.2)", () => {
         subprotocols: ["v1", "v2"]
       })))
       const request = yield* Deferred.await(seen)
+      assert.strictEqual(request.method, "GET")
       assert.strictEqual(request.url, "/a%20b?x=1&x=2&y=%C3%A9")
       assert.strictEqual(request.path, "/a%20b")
       assert.deepStrictEqual([...request.query], [["x", "1"], ["x", "2"], ["y", "é"]])
       assert.strictEqual(request.headers["x-trace"], "t")
       assert.deepStrictEqual({ ...request.cookies }, { id: "7", name: "Ada L" })
       assert.deepStrictEqual(request.subprotocols, ["v1", "v2"])
+      assert.deepStrictEqual([request.clientAddress, request.secure, request.host, request.tls], [
+        Option.some("client"),
+        false,
+        "server.test",
+        Option.none()
+      ])
       const { localAddress, peerAddress } = yield* accept
       assert.deepStrictEqual([peerAddress, localAddress], [request.peerAddress, request.localAddress])
       assert.isTrue(Option.isSome(peerAddress) && Option.isSome(localAddress))
@@ -212,5 +219,23 @@ describe("a handshake hook that takes long", () => {
       yield* Scope.close(scope, Exit.void)
       yield* interrupted
       assert.isTrue(Exit.isFailure(yield* Fiber.join(asking)))
+    }))
+})
+
+describe("the headers of a server", () => {
+  it.effect("cannot replace what the handshake says for itself", () =>
+    Effect.gen(function*() {
+      const { serving } = yield* handOver()
+      const { ask } = yield* serve(serving, { headers: { "Sec-WebSocket-Accept": "x", "Content-Length": "5" } })
+      const { headers, status } = yield* ask()
+      assert.deepStrictEqual([status, headers["content-length"]], [101, undefined])
+      assert.strictEqual(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    }))
+
+  it.effect("are checked before anything is served", () =>
+    Effect.gen(function*() {
+      const { serving } = yield* handOver()
+      const exit = yield* Effect.exit(serve(serving, { headers: { "x-y": "a\r\nb" } }))
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
     }))
 })

@@ -3,6 +3,7 @@ import { NodeWebSocketServer } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Queue, Scope, Stream } from "effect"
 import express from "express"
+import { fastify } from "fastify"
 import * as Http from "node:http"
 import type { AddressInfo } from "node:net"
 import * as Ws from "ws"
@@ -63,6 +64,24 @@ const foreign = (http: Http.Server, path: string) =>
     }),
     (server) => Effect.sync(() => server.clients.forEach((socket) => socket.terminate()))
   )
+
+describe("mounting on a Fastify application", () => {
+  it.live("a page and a WebSocket share its server, and each gets what is its own", () =>
+    Effect.gen(function*() {
+      const app = yield* Effect.acquireRelease(
+        Effect.sync(() => fastify().get("/page", (_request, reply) => reply.send("a page"))),
+        (app) => Effect.promise(() => app.close())
+      )
+      yield* Effect.promise(() => app.listen({ port: 0, host: "127.0.0.1" }))
+      yield* mount(app.server, named("one", "/one"))
+      const host = `127.0.0.1:${portOf(app.server)}`
+      assert.strictEqual(yield* ask(yield* connect(`ws://${host}/one`)), "one: ?")
+      const page = yield* Effect.promise(() => fetch(`http://${host}/page`).then((response) => response.text()))
+      assert.strictEqual(page, "a page")
+      const peer = yield* request(portOf(app.server), "/other")
+      assert.strictEqual(yield* statusOf(peer), 404)
+    }).pipe(Effect.scoped))
+})
 
 describe("mounting on an Express application", () => {
   it.live("two mounts and a foreign listener share its port, each with what is its own", () =>
