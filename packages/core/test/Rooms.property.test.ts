@@ -108,6 +108,6 @@ describe("whoever comes, goes, stands still and comes back", () => {
           yield* leave
         }
       }).pipe(Effect.scoped, Effect.provide(Rooms.layerMemory)),
-    { arbitrary: { runs: 100 } }
+    { arbitrary: { runs: 300 } }
   )
 })
