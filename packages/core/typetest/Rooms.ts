@@ -30,9 +30,6 @@ expectTypeOf(typed).toEqualTypeOf<Room.Room<typeof Person.Type, typeof Event.Typ
 // @ts-expect-error The notice is not a value of the room.
 Room.make("wrong", { message: MessageCodec.json(Event), notify: () => ({ _tag: "Other" }) })
 
-// Metadata is asked for where there is some.
-rooms.join(plain, connection)
-rooms.join(plain, connection, { from: "oldest" })
 const joined = rooms.join(typed, connection, { metadata: { name: "Ada" } })
 expectTypeOf(joined).toEqualTypeOf<
   Effect.Effect<
@@ -41,19 +38,27 @@ expectTypeOf(joined).toEqualTypeOf<
     Scope.Scope
   >
 >()
-// @ts-expect-error Who is it?
-rooms.join(typed, connection)
-// @ts-expect-error Who is it?
-rooms.join(typed, connection, { from: "oldest" })
-// @ts-expect-error That is not a person.
-rooms.join(typed, connection, { metadata: { nick: "Ada" } })
 
-rooms.publish(plain, Uint8Array.of(1))
-rooms.publish(typed, { _tag: "Said", text: "hello" })
-// @ts-expect-error Not a value of the room.
-rooms.publish(typed, { _tag: "Said" })
-// @ts-expect-error Nobody could wait for whom.
-rooms.publish(plain, "hello", { overflow: "suspend" })
+// Metadata is asked for where there is some.
+export const joins = [
+  rooms.join(plain, connection),
+  rooms.join(plain, connection, { from: "oldest" }),
+  // @ts-expect-error Who is it?
+  rooms.join(typed, connection),
+  // @ts-expect-error Who is it?
+  rooms.join(typed, connection, { from: "oldest" }),
+  // @ts-expect-error That is not a person.
+  rooms.join(typed, connection, { metadata: { nick: "Ada" } })
+]
+
+export const publishes = [
+  rooms.publish(plain, Uint8Array.of(1)),
+  rooms.publish(typed, { _tag: "Said", text: "hello" }),
+  // @ts-expect-error Not a value of the room.
+  rooms.publish(typed, { _tag: "Said" }),
+  // @ts-expect-error Nobody could wait for whom.
+  rooms.publish(plain, "hello", { overflow: "suspend" })
+]
 
 expectTypeOf(rooms.presence(typed)).toEqualTypeOf<
   Stream.Stream<Room.Presence<{ readonly name: string }>, RoomError.RoomError>
