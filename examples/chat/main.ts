@@ -1,69 +1,60 @@
 /**
- * A chat with a web page. `npm start` runs it; `npm start -- --port 8080`, or PORT=8080, chooses another port.
+ * A chat with a web page.
+ *
+ *     npm start
+ *     npm start -- --port 8080
+ *     npm start -- --redis redis://127.0.0.1:6379 --workers 4
+ *
+ * With Redis, it runs in as many processes as you like, here and on other machines, and all of them are one room.
  */
-import { type Connection, HandshakeRequest, WebSocketServer } from "@effect-ws/core"
+import { Rooms, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketServer } from "@effect-ws/node"
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Config, Console, Duration, Effect, Layer, Schedule, Schema, Stream } from "effect"
+import * as NodeRedisRoomBroker from "@effect-ws/node/NodeRedisRoomBroker"
+import { NodeRedis, NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Config, Console, Effect, Layer, Option, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
-import { ChatRoom } from "./ChatRoom.ts"
+import cluster from "node:cluster"
+import { Chat } from "./Chat.ts"
 import { pageServer } from "./PageServer.ts"
-import * as Protocol from "./Protocol.ts"
+import * as Workers from "./Workers.ts"
 
-// The handshake decides who may connect, and what the handler below gets as its data: here, a valid name.
-const chooseName = (request: HandshakeRequest.HandshakeRequest) =>
-  Schema.decodeUnknownEffect(Protocol.Name)(request.query.get("name")).pipe(
-    Effect.map((name) => ({ data: name })),
-    Effect.mapError(() =>
-      new HandshakeRequest.HandshakeRejected({ status: 400, body: "a name has 1 to 24 characters" })
-    )
+const chat = (port: number, redis: Option.Option<string>) => {
+  const rooms = Option.match(redis, {
+    onNone: () => Rooms.layerMemory,
+    onSome: (url) =>
+      Rooms.layer.pipe(
+        // Who was in a process that died has left after six to eight seconds.
+        Layer.provide(NodeRedisRoomBroker.layer({ lease: "6 seconds" })),
+        Layer.provide(NodeRedis.layer({ url }))
+      )
+  })
+  return Chat.pipe(
+    Layer.provideMerge(NodeWebSocketServer.layerFromHttpServer(pageServer(port), {
+      maxMessageBytes: 4096,
+      maxQueuedBytes: 256 * 1024
+    })),
+    // Before it listens: who comes earlier would be turned away.
+    Layer.provide(rooms)
   )
+}
 
-// Runs once for each connection, in the connection's scope: when it returns, the connection is closed and its name is
-// free again, and when the connection ends, so do its messages.
-const converse = Effect.fnUntraced(function*(connection: Connection.Connection, name: string) {
-  const room = yield* ChatRoom
-  const person = yield* room.join(connection, name)
-  yield* Effect.forkScoped(Effect.ignore(reportLink(connection)))
-  yield* Stream.runForEach(connection.messages, (message) =>
-    Protocol.decode(message).pipe(
-      Effect.flatMap(({ text }) => room.say(person, text)),
-      // Nothing is read in the meantime, so whoever sends faster than ten messages a second is held back by TCP.
-      Effect.andThen(Effect.sleep("100 millis"))
-    )).pipe(
-      Effect.catchTag("SchemaError", () => connection.close(1007, "not a message of this chat"))
-    )
-})
+const announce = (host: string, port: number, hint: string) =>
+  Console.log(`The chat is at http://${host}:${port} (${hint})`)
 
-// Tells a page how its own connection does.
-const reportLink = (connection: Connection.Connection) =>
-  Effect.gen(function*() {
-    const roundTrip = yield* connection.ping
-    const queuedMessages = yield* connection.queuedMessages
-    const queuedBytes = yield* connection.queuedBytes
-    const roundTripMillis = Duration.toMillis(roundTrip)
-    yield* connection.send(Protocol.encode({ _tag: "Link", roundTripMillis, queuedMessages, queuedBytes }))
-  }).pipe(Effect.repeat(Schedule.spaced("1 second")))
-
-const announceUrl = Layer.effectDiscard(Effect.gen(function*() {
+const announceServer = Layer.effectDiscard(Effect.gen(function*() {
   const { address } = yield* WebSocketServer.WebSocketServer
-  if (address._tag === "Tcp") {
-    yield* Console.log(`The chat is at http://${address.host}:${address.port} (Ctrl-C ends it)`)
-  }
+  if (address._tag === "Tcp") yield* announce(address.host, address.port, "Ctrl-C ends it")
 }))
 
-const chat = (port: number) =>
-  announceUrl.pipe(
-    Layer.provide(WebSocketServer.serve(converse, { path: "/chat", handshake: chooseName })),
-    Layer.provide(ChatRoom.layer),
-    Layer.provide(NodeWebSocketServer.layerFromHttpServer(pageServer(port), {
-      maxMessageBytes: 4096,
-      // A page that does not keep up is closed, and may come back. To wait for it would delay everybody else, and to drop
-      // messages would leave gaps in what was said, and people in the list who have left.
-      maxQueuedBytes: 256 * 1024,
-      overflow: { close: 1013 }
-    }))
+const startWorkers = Effect.fnUntraced(function*(count: number) {
+  const { address, port } = yield* Workers.start(count)
+  yield* announce(
+    address,
+    port,
+    `${count} processes; Ctrl-C ends them, kill -USR2 ${process.pid} renews them one by one`
   )
+  return yield* Effect.never
+}, Effect.scoped)
 
 const Port = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65535 }))
 
@@ -74,11 +65,33 @@ const port = Flag.Int("port").pipe(
   Flag.withDefault(3000)
 )
 
-Command.make("chat", { port }, ({ port }) =>
-  Layer.launch(chat(port)).pipe(
-    Effect.catchTag("ServeError", ({ cause }) => {
-      const userMessage = `${cause}. Try another port: npm start -- --port ${port + 1}`
-      return Effect.fail(new CliError.UserError({ cause, userMessage }))
+const redis = Flag.String("redis").pipe(
+  Flag.withDescription("URL of a Redis or Valkey that keeps the room, for several processes"),
+  Flag.optional
+)
+
+const workers = Flag.Int("workers").pipe(
+  Flag.withDescription("How many processes share the port; more than one needs --redis"),
+  Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 64 }))),
+  Flag.withDefault(1)
+)
+
+const userError = (cause: unknown, userMessage: string) => Effect.fail(new CliError.UserError({ cause, userMessage }))
+
+const serve = Effect.fnUntraced(function*(port: number, redis: Option.Option<string>, workers: number) {
+  const server = chat(port, redis)
+  if (workers === 1) return yield* Layer.launch(Layer.provideMerge(announceServer, server))
+  if (Option.isNone(redis)) return yield* userError(undefined, "Several processes need --redis")
+  return yield* cluster.isPrimary ? startWorkers(workers) : Workers.serve(server)
+})
+
+Command.make("chat", { port, redis, workers }, ({ port, redis, workers }) =>
+  serve(port, redis, workers).pipe(
+    Effect.catchTags({
+      ServeError: ({ cause }) => userError(cause, `${cause}. Try another port: npm start -- --port ${port + 1}`),
+      RedisError: ({ cause }) => userError(cause, `Redis is out of reach: ${cause}`),
+      BrokerUnavailable: ({ cause }) => userError(cause, `Redis is out of reach: ${cause}`),
+      WorkerFailed: (error) => userError(error, "The chat could not be started")
     })
   )).pipe(
     Command.run({ version: "0.0.0" }),

@@ -1,7 +1,7 @@
 /**
  * The modules of effect and of effect-ws for a page, without a build step: each file is served as it is, types taken out.
  */
-import { Effect, FileSystem, Path } from "effect"
+import { Cache, Effect, FileSystem, Path } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { stripTypeScriptTypes } from "node:module"
 import { fileURLToPath } from "node:url"
@@ -23,7 +23,7 @@ export const fromFile = Effect.fnUntraced(function*(file: string) {
   return javaScript(file.endsWith(".ts") ? stripTypeScriptTypes(source) : source)
 })
 
-/** Finds the modules: gives the import map that a page needs, and the route that serves them. */
+/** Finds the modules, and reads each once: gives the import map that a page needs, and the route that serves them. */
 export const make = Effect.gen(function*() {
   const files = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -39,13 +39,14 @@ export const make = Effect.gen(function*() {
     }
     imports[name] = `/modules/${name}/index${extension}`
   }
+  const load = yield* Cache.make({ capacity: Infinity, lookup: fromFile })
   const route = HttpRouter.add(
     "GET",
     "/modules/*",
     Effect.gen(function*() {
       const { url } = yield* HttpServerRequest.HttpServerRequest
       const file = fileOf.get(url)
-      return file === undefined ? HttpServerResponse.empty({ status: 404 }) : yield* Effect.orDie(fromFile(file))
+      return file === undefined ? HttpServerResponse.empty({ status: 404 }) : yield* Effect.orDie(Cache.get(load, file))
     })
   )
   return { importMap: JSON.stringify({ imports }), route }

@@ -1,47 +1,79 @@
-import { type Connection, WebSocketClient } from "@effect-ws/core"
+import { WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import { connect } from "node:net"
 import * as ChatProcess from "./chatProcess.ts"
+import { hear, join, next } from "./chatProcess.ts"
 
-const join = (chat: { readonly webSocketUrl: string }, name: string) =>
-  WebSocketClient.connect(`${chat.webSocketUrl}?${new URLSearchParams({ name })}`)
+const withClient = <A, E>(effect: Effect.Effect<A, E, WebSocketClient.WebSocketClient>) =>
+  Effect.provide(effect, NodeWebSocketClient.layer)
 
-// The next event of one kind; those before it are not of interest.
-const next = Effect.fnUntraced(function*(connection: Connection.Connection, tag: string) {
-  while (true) {
-    const event = JSON.parse(String(yield* connection.receive))
-    if (event._tag === tag) return event
-  }
-})
+const texts = (said: ReadonlyArray<{ readonly text: string }>) => said.map(({ text }) => text)
 
-const say = (text: string) => JSON.stringify({ _tag: "Say", text })
-
-describe("the chat's server", () => {
-  it.live("names are made distinct, and free again when their owner left", () =>
+describe("the chat's server", { timeout: 60_000 }, () => {
+  it.live("tells who is in, who comes and who goes, and what was said before", () =>
     Effect.gen(function*() {
-      const chat = yield* ChatProcess.start
+      const chat = yield* ChatProcess.start()
       const ada = yield* join(chat, "Ada")
-      assert.deepStrictEqual((yield* next(ada, "Welcome")).you.name, "Ada")
-      const second = yield* join(chat, "  ada ")
-      const welcome = yield* next(second, "Welcome")
-      assert.deepStrictEqual(welcome.you.name, "ada 2")
-      assert.deepStrictEqual(welcome.people.map(({ name }: { name: string }) => name), ["Ada", "ada 2"])
-      yield* ada.abort
-      yield* next(second, "Left")
-      assert.deepStrictEqual((yield* next(yield* join(chat, "ADA"), "Welcome")).you.name, "ADA")
-    }).pipe(Effect.scoped, Effect.provide(NodeWebSocketClient.layer)), 60_000)
+      yield* ada.send({ _tag: "Say", text: "one" })
+      yield* ada.connection.send("{\"_tag\":\"Say\",\"text\":\" two \"}")
+      assert.deepStrictEqual(texts(yield* hear(ada, 2)), ["one", "two"])
+      const grace = yield* join(chat, "Grace")
+      const { members } = yield* next(grace, "Snapshot")
+      assert.deepStrictEqual(members.map(({ metadata }) => metadata.name), ["Ada", "Grace"])
+      const said = yield* hear(grace, 2)
+      assert.deepStrictEqual(said.map(({ by, text }) => [by.name, text]), [["Ada", "one"], ["Ada", "two"]])
+      assert.strictEqual((yield* next(ada, "Joined")).member.metadata.name, "Grace")
+      yield* grace.connection.abort
+      assert.strictEqual((yield* next(ada, "Left")).member.metadata.name, "Grace")
+    }).pipe(Effect.scoped, withClient))
+
+  it.live("a page that comes back gets what it has missed, once", () =>
+    Effect.gen(function*() {
+      const chat = yield* ChatProcess.start()
+      const ada = yield* join(chat, "Ada")
+      const grace = yield* join(chat, "Grace")
+      yield* ada.send({ _tag: "Say", text: "one" })
+      const { position } = yield* next(grace, "Said")
+      yield* grace.connection.abort
+      yield* ada.send({ _tag: "Say", text: "two" })
+      yield* hear(ada, 2)
+      const again = yield* join(chat, "Grace", position)
+      yield* ada.send({ _tag: "Say", text: "three" })
+      assert.deepStrictEqual(texts(yield* hear(again, 2)), ["two", "three"])
+    }).pipe(Effect.scoped, withClient))
+
+  it.live("a page from a past that is forgotten is told so, and gets what there is", () =>
+    Effect.gen(function*() {
+      const chat = yield* ChatProcess.start()
+      const ada = yield* join(chat, "Ada")
+      yield* ada.send({ _tag: "Say", text: "one" })
+      yield* hear(ada, 1)
+      const grace = yield* join(chat, "Grace", { epoch: "another", offset: 7 })
+      yield* next(grace, "Gap")
+      assert.deepStrictEqual(texts(yield* hear(grace, 1)), ["one"])
+    }).pipe(Effect.scoped, withClient))
 
   it.live("whatever is sent to it, it ends that connection at most", () =>
     Effect.gen(function*() {
-      const chat = yield* ChatProcess.start
+      const chat = yield* ChatProcess.start()
       const witness = yield* join(chat, "witness")
-      for (const name of ["", "   ", "x".repeat(25), "a\nb", "\u202e"]) {
-        const error = yield* Effect.flip(join(chat, name))
+      const arrivals: ReadonlyArray<Record<string, string>> = [
+        {},
+        { id: "x" },
+        { name: "x" },
+        ...["", "   ", "x".repeat(25), "a\nb", "\u202e"].map((name) => ({ id: "x", name })),
+        ...["", "a b", "x".repeat(33)].map((id) => ({ id, name: "x" })),
+        ...["", "{}", "{\"epoch\":\"x\",\"offset\":-1}", "[".repeat(5000)].map((seen) => ({ id: "x", name: "x", seen }))
+      ]
+      for (const arrival of arrivals) {
+        const url = `${chat.url.replace("http:", "ws:")}/chat?${new URLSearchParams(arrival)}`
+        const error = yield* Effect.flip(WebSocketClient.connect(url))
         assert.strictEqual(error._tag === "ConnectError" && error.reason._tag, "UpgradeRejected")
       }
+      const say = (text: string) => JSON.stringify({ _tag: "Say", text })
       const endings: Array<readonly [message: string | Uint8Array, code: number]> = [
         ["", 1007],
         ["nonsense", 1007],
@@ -49,39 +81,43 @@ describe("the chat's server", () => {
         ["[".repeat(4000), 1007],
         [say(""), 1007],
         [say("x".repeat(501)), 1007],
-        [new Uint8Array(10), 1007],
+        [new Uint8Array(10), 1003],
         [say("x".repeat(5000)), 1009]
       ]
       for (const [message, code] of endings) {
-        const connection = yield* join(chat, "Mallory")
+        const { connection } = yield* join(chat, "Mallory")
         yield* connection.send(message)
         assert.strictEqual((yield* connection.closed).code, code)
-        assert.strictEqual((yield* next(witness, "Left")).person.name, "Mallory")
+        assert.strictEqual((yield* next(witness, "Left")).member.metadata.name, "Mallory")
       }
-      const abused = connect(Number(new URL(chat.url).port), "127.0.0.1")
+      const abused = connect(Number(chat.port), "127.0.0.1")
       abused.write("GET /chat?name=%ff HTTP/1.1\r\nupgrade: websocket\r\n")
       abused.resetAndDestroy()
-      yield* witness.send(say("still here"))
-      assert.strictEqual((yield* next(witness, "Said")).text, "still here")
-    }).pipe(Effect.scoped, Effect.provide(NodeWebSocketClient.layer)), 60_000)
+      yield* witness.send({ _tag: "Say", text: "still here" })
+      assert.deepStrictEqual(texts(yield* hear(witness, 1)), ["still here"])
+    }).pipe(Effect.scoped, withClient))
 
   it.live("ends on SIGTERM with 1001 for all", () =>
     Effect.gen(function*() {
-      const chat = yield* ChatProcess.start
-      const connections = yield* Effect.forEach(["a", "b", "c"], (name) => join(chat, name))
+      const chat = yield* ChatProcess.start()
+      const pages = yield* Effect.forEach(["a", "b", "c"], (name) => join(chat, name))
       assert.strictEqual(yield* chat.stop("SIGTERM"), 130)
-      for (const connection of connections) {
+      for (const { connection } of pages) {
         const { code, wasClean } = yield* connection.closed
         assert.deepStrictEqual([code, wasClean], [1001, true])
       }
-    }).pipe(Effect.scoped, Effect.provide(NodeWebSocketClient.layer)), 60_000)
+    }).pipe(Effect.scoped, withClient))
 
-  it.live("a port in use is told in one line", () =>
+  it.live("what is missing for it to start is told in one line", () =>
     Effect.gen(function*() {
-      const chat = yield* ChatProcess.start
-      const { port } = new URL(chat.url)
-      const { status, stderr } = spawnSync(process.execPath, [ChatProcess.main], { env: { PORT: port } })
-      assert.strictEqual(status, 1)
-      assert.match(String(stderr), /EADDRINUSE.*npm start -- --port \d+/)
-    }).pipe(Effect.scoped), 60_000)
+      const { port } = yield* ChatProcess.start()
+      const failed = (...args: ReadonlyArray<string>) => {
+        const { status, stderr } = spawnSync(process.execPath, [ChatProcess.main, ...args])
+        assert.strictEqual(status, 1)
+        return String(stderr)
+      }
+      assert.match(failed("--port", port), /EADDRINUSE.*npm start -- --port \d+/)
+      assert.match(failed("--workers", "2"), /need --redis/)
+      assert.match(failed("--redis", "redis://127.0.0.1:1"), /Redis is out of reach: .*ECONNREFUSED/)
+    }).pipe(Effect.scoped))
 })

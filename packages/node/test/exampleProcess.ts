@@ -10,16 +10,24 @@ export const start = Effect.fnUntraced(function*(file: string, ...args: Readonly
     (child) => Effect.sync(() => child.kill("SIGKILL"))
   )
   const exitCode = new Promise<number | null>((resolve) => child.on("exit", resolve))
-  const url = yield* Effect.callback<string>((resume) => {
-    let output = ""
-    child.stdout.on("data", (chunk) => {
-      output += String(chunk)
-      const printed = /http:\/\/\S+/.exec(output)
-      if (printed !== null) resume(Effect.succeed(printed[0]))
-    })
+  let output = ""
+  child.stdout.on("data", (chunk) => {
+    output += String(chunk)
   })
+  const printed = (pattern: RegExp) =>
+    Effect.callback<string>((resume) => {
+      const look = () => {
+        const match = pattern.exec(output)
+        if (match !== null) resume(Effect.succeed(match[0]))
+      }
+      child.stdout.on("data", look)
+      look()
+      return Effect.sync(() => child.stdout.off("data", look))
+    })
   return {
-    url,
+    url: yield* printed(/http:\/\/\S+/),
+    printed,
+    signal: (signal: NodeJS.Signals) => Effect.sync(() => child.kill(signal)),
     /** Sends a signal, and waits for the exit code. */
     stop: (signal: NodeJS.Signals) =>
       Effect.suspend(() => {
