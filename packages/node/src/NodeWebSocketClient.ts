@@ -97,6 +97,10 @@ const open = (tls: Tls.ConnectionOptions, over?: Duplex) => ({ headers, url }: W
     request.on("socket", (socket) => socket.resume())
     request.on("error", (cause) => fail(failureOf(cause, url.host, request.socket)))
     request.on("upgrade", (response, socket, head) => {
+      if (response.httpVersion !== "1.1") {
+        socket.destroy()
+        return fail(new BadUpgrade({ section: "4.1", detail: "the response is not HTTP/1.1" }))
+      }
       // Made at once, so that the socket is never without a listener for its errors.
       const transport = NodeTransport.fromSocket(socket, head)
       resume(Effect.succeed({ headers: Handshake.headersOf(response.rawHeaders), transport }))
