@@ -7,6 +7,7 @@ import { Session } from "node:inspector"
 import { performance } from "node:perf_hooks"
 import process from "node:process"
 import { createInterface } from "node:readline"
+import type { Certificate } from "./certificate.ts"
 
 /** What the runner tells a process under test: a server where `port` is absent, else a client of that port. */
 export interface Settings {
@@ -18,6 +19,7 @@ export interface Settings {
   readonly maxMessageBytes?: number
   readonly maxQueuedMessages?: number
   readonly maxQueuedBytes?: number
+  readonly tls?: Certificate
   readonly deflate?: "no context takeover" | "context takeover"
   readonly port?: number
   readonly connections?: number

@@ -1,7 +1,8 @@
 /** One measurement: a peer, under one workload, once. */
 import { setTimeout } from "node:timers/promises"
+import { certificate } from "./certificate.ts"
 import type { Settings, Usage } from "./control.ts"
-import type { LoadProgram } from "./load/program.ts"
+import { type LoadProgram, loadProgram } from "./load/program.ts"
 import type { Cores } from "./machine.ts"
 import { commandOf, type Peer } from "./peers.ts"
 import { Process } from "./processes.ts"
@@ -49,12 +50,15 @@ export const measure = async (workload: Workload, peer: Peer, options: MeasureOp
     processes.push(command)
     return command
   }
+  const tls = workload.group === "tls" ? { tls: await certificate() } : {}
   const startTested = (program: string, settings: Settings) =>
-    start(new Process(commandOf(peer, program, settings), cores?.tested))
+    start(new Process(commandOf(peer, program, { ...settings, ...tls }), cores?.tested))
+  // Only the one in Node speaks TLS.
+  const program = workload.group === "tls" ? loadProgram("node") : options.load
   const startLoad = (load: Load, role: Readonly<Record<string, number>>) =>
     start(
       new Process(
-        { name: "load", words: [...options.load.words, ...loadWords(load, role, peer.isRaw ?? false)] },
+        { name: "load", words: [...program.words, ...loadWords(load, role, peer.isRaw ?? false)] },
         cores?.load
       )
     )
@@ -72,7 +76,7 @@ export const measure = async (workload: Workload, peer: Peer, options: MeasureOp
     } else {
       tested = startTested(peer.server!, settings)
       const { port } = await tested.next("port")
-      const role = { port: port as number, warmup, seconds }
+      const role = { port: port as number, warmup, seconds, ...("tls" in tls && { tls: 1 }) }
       if (collect) {
         // What only the first connections cost is not to be counted.
         const wave = startLoad({ ...wanted, connections: 500 }, { ...role, warmup: 0.1, seconds: 0 })

@@ -95,6 +95,7 @@ const conditionsTable = (run: Run): string => {
 const groups = [
   ["server", "Servers"],
   ["client", "Clients, against an echo that does not parse"],
+  ["tls", "Servers that speak TLS"],
   ["rooms", "10,000 members in 100 rooms, 64 B"],
   ["growth", "What grows"]
 ] as const

@@ -51,7 +51,7 @@ export interface Target {
 export interface Workload {
   readonly id: string
   readonly title: string
-  readonly group: "server" | "client" | "rooms" | "growth"
+  readonly group: "server" | "client" | "tls" | "rooms" | "growth"
   readonly settings?: Settings
   readonly load: Load
   readonly metrics: ReadonlyArray<Metric>
@@ -185,6 +185,23 @@ const main: ReadonlyArray<Workload> = [
   }
 ]
 
+const tls: ReadonlyArray<Workload> = [
+  { id: "tls-pingpong-64", title: "ping-pong 64 B, 64 connections", load: pingpong(64) },
+  { id: "tls-pipelined-text", title: "pipelined 64 B text, 16 connections × window 256", load: pipelined(false) },
+  {
+    id: "tls-binary-16k",
+    title: "16 KiB binary, 4 connections × window 4",
+    load: { mode: "echo" as const, connections: 4, window: 4, size: 16 * KiB, binary: true }
+  }
+].map(({ id, load, title }): Workload => ({
+  id,
+  title,
+  group: "tls",
+  load,
+  metrics: [cpuPerMessage],
+  peers: ["effect-ws", "effect-ws-batch", "ws", "ws-bufferutil", "effect", "net"]
+}))
+
 const rooms = [1000, 10_000, 50_000, 100_000, 150_000].map((deliveries): Workload => ({
   id: `rooms-${deliveries / 1000}k`,
   title: `${deliveries.toLocaleString("en")} deliveries/s`,
@@ -267,4 +284,4 @@ const growth: ReadonlyArray<Workload> = [
   )
 ]
 
-export const workloads: ReadonlyArray<Workload> = [...main, ...client, ...rooms, ...growth]
+export const workloads: ReadonlyArray<Workload> = [...main, ...client, ...tls, ...rooms, ...growth]

@@ -5,6 +5,7 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { performance } from "node:perf_hooks"
 import { createInterface } from "node:readline"
+import { connect as connectTls } from "node:tls"
 import { switchingProtocols } from "../servers/handshake.ts"
 
 const options = Object.fromEntries(process.argv.slice(2).map((word) => word.split("="))) as Record<string, string>
@@ -15,6 +16,7 @@ const window = option("window", 1)
 const size = option("size", 64)
 const reply = option("reply", 66)
 const isServer = option("listen") === 1
+const isTls = option("tls") === 1
 
 const tell = (line: object): void => void process.stdout.write(`${JSON.stringify(line)}\n`)
 const fail = (message: string): void => {
@@ -164,7 +166,9 @@ const shake = (socket: Socket, done: (head: Buffer, rest: Buffer) => void): void
 const open = (): Promise<void> =>
   new Promise((resolve) => {
     const port = option("port")
-    const socket = connect(port, "127.0.0.1")
+    const socket = isTls
+      ? connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false })
+      : connect(port, "127.0.0.1")
     socket.write(
       `GET / HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

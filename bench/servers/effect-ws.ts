@@ -57,6 +57,7 @@ const Announcement = Layer.effectDiscard(Effect.gen(function*() {
 Layer.mergeAll(serving, Announcement).pipe(
   Layer.provide(NodeWebSocketServer.layer({
     port: 0,
+    tls: settings.tls,
     maxMessageBytes: settings.maxMessageBytes,
     maxQueuedMessages: settings.maxQueuedMessages,
     maxQueuedBytes: settings.maxQueuedBytes,

@@ -8,6 +8,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import type * as Socket from "effect/socket/Socket"
 import { createServer } from "node:http"
+import { createServer as createSecureServer } from "node:https"
 import { announce, settings } from "../control.ts"
 
 const writers = new Set<Socket.Writer>()
@@ -37,10 +38,10 @@ const Announcement = Layer.effectDiscard(Effect.gen(function*() {
   if ("port" in address) announce(address.port)
 }))
 
-const { maxMessageBytes } = settings
+const { maxMessageBytes, tls } = settings
 
 Layer.mergeAll(HttpServer.serve(app), Announcement).pipe(
-  Layer.provide(NodeHttpServer.layer(() => createServer(), {
+  Layer.provide(NodeHttpServer.layer(() => tls === undefined ? createServer() : createSecureServer(tls), {
     port: 0,
     host: "127.0.0.1",
     ...(maxMessageBytes === undefined ? {} : { websocket: { maxPayload: maxMessageBytes } })

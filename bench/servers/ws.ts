@@ -1,19 +1,22 @@
 /** `ws`, as its README writes an echo server, a broadcast and a heartbeat. */
+import { createServer } from "node:http"
+import { createServer as createSecureServer } from "node:https"
 import type { AddressInfo } from "node:net"
 import { WebSocket, WebSocketServer } from "ws"
 import { announce, settings } from "../control.ts"
 
-const { broadcast, deflate, heartbeatMillis, maxMessageBytes, rooms } = settings
+const { broadcast, deflate, heartbeatMillis, maxMessageBytes, rooms, tls } = settings
 const noTakeover = { serverNoContextTakeover: true, clientNoContextTakeover: true }
 
+const http = (tls === undefined ? createServer() : createSecureServer(tls)).listen(0, "127.0.0.1")
+
 const server = new WebSocketServer({
-  port: 0,
-  host: "127.0.0.1",
+  server: http,
   perMessageDeflate: deflate !== undefined && (deflate === "context takeover" || noTakeover),
   ...(maxMessageBytes === undefined ? {} : { maxPayload: maxMessageBytes })
 })
 
-server.on("listening", () => announce((server.address() as AddressInfo).port))
+server.on("listening", () => announce((http.address() as AddressInfo).port))
 
 const members = Array.from({ length: rooms ?? 0 }, () => new Set<WebSocket>())
 let joined = 0

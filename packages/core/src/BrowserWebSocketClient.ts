@@ -81,8 +81,9 @@ export interface Options {
  * Queues, overflow policies, `drained`, `closed`, the close timeout and the ends of scopes are the same as over sockets.
  * What the platform cannot do is missing in `Connection.capabilities`, and fails with `Unsupported`:
  *
- * - The options `headers`, `heartbeat` and `deflate` of `connect`, but for `false`. The platform decides on compression.
- *   It answers the server's pings by itself, and whether the server is alive nobody here knows.
+ * - The options `headers`, `heartbeat`, `deflate`, `maxRedirects` and `basicAuth` of `connect`, but for `false` and 0. The
+ *   platform decides on compression, and on redirects. It answers the server's pings by itself, and whether the server is
+ *   alive nobody here knows.
  * - `ping`, `sendPing`, `sendPong` and `sendStream`.
  *
  * What arrives while nobody receives is kept, up to `receiveBufferBytes` and `maxUnreadBytes` (see {@link Options}).
@@ -185,14 +186,14 @@ const establish = ({ maxUnreadBytes = 16 * 1024 * 1024, unreadOverflow = "close"
     return connection
   })
 
-// `false` asks for nothing.
-const dishonoured = ["headers", "heartbeat", "deflate"] as const
+const dishonoured = ["headers", "heartbeat", "deflate", "maxRedirects", "basicAuth"] as const
 
 const refusalOf = ({ input, options, url }: Attempt): Reason | undefined => {
   if (url.socketPath !== undefined) {
     return new InvalidUrl({ url: input, detail: "the platform does not connect to Unix sockets" })
   }
-  const feature = dishonoured.find((option) => options[option] !== undefined && options[option] !== false)
+  // `false` and 0 ask for nothing.
+  const feature = dishonoured.find((option) => Boolean(options[option]))
   if (feature !== undefined) return new Unsupported({ feature })
   const invalid = checkSubprotocols(options.subprotocols ?? [])
   return invalid && new InvalidRequest({ detail: invalid.detail })

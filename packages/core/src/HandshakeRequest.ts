@@ -107,9 +107,14 @@ export const make = (head: {
   method: head.method,
   url: head.url,
   path: head.target.pathname,
-  query: head.target.searchParams,
+  // Few hooks look at these.
+  get query() {
+    return head.target.searchParams
+  },
   headers: head.headers,
-  cookies: Cookies.parseHeader(head.headers["cookie"] ?? ""),
+  get cookies() {
+    return Cookies.parseHeader(head.headers["cookie"] ?? "")
+  },
   subprotocols: head.subprotocols,
   clientAddress: Option.fromUndefinedOr(head.origination.address),
   secure: head.origination.secure,
@@ -130,5 +135,5 @@ export const parseTarget = (target: string): URL | undefined => {
   if (target.includes("#")) return undefined
   // A target that begins with two slashes is a path too, not an authority (RFC 7230, section 5.3.1).
   const url = target.startsWith("/") ? `http://localhost${target}` : target
-  return URL.canParse(url) ? new URL(url) : undefined
+  return URL.parse(url) ?? undefined
 }

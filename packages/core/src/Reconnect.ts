@@ -285,6 +285,9 @@ export const defaultSchedule: Schedule.Schedule<Duration.Duration> = Schedule.mi
  * | rejected with 408, 425, 429 or 5xx | retry, not before the response's `Retry-After` |
  * | rejected with another status | fail |
  * | `HostNotFound`, `ConnectionRefused`, `NetworkFailure`, `ConnectTimeout`, `Undisclosed` | retry |
+ * | `ProxyUnreachable`, `ProxyFailure` | retry |
+ * | `ProxyRefused` with a 5xx, 408, 425, 429, or because a SOCKS proxy cannot reach the server (1, 3 to 6) | retry |
+ * | `ProxyRefused` otherwise, `ProxyAuthenticationRequired`, `InvalidProxy`, `RedirectRefused` | fail |
  * | `InvalidUrl`, `InvalidRequest`, `Unsupported`, `CertificateRejected`, `BadUpgrade` | fail |
  * | the target's effect or `onConnect` failed | retry |
  *
@@ -325,14 +328,24 @@ const ofFailure = (reason: ConnectError["reason"]): Decision => {
     case "NetworkFailure":
     case "ConnectTimeout":
     case "Undisclosed":
+    case "ProxyUnreachable":
+    case "ProxyFailure":
       return "retry"
     case "UpgradeRejected":
-      return reason.status >= 500 || [408, 425, 429].includes(reason.status) ? "retry" : "fail"
+      return ofStatus(reason.status)
+    case "ProxyRefused":
+      // RFC 1928, section 6: replies are below all statuses.
+      return [1, 3, 4, 5, 6].includes(reason.code) ? "retry" : ofStatus(reason.code)
     case "InvalidUrl":
     case "InvalidRequest":
     case "Unsupported":
     case "CertificateRejected":
     case "BadUpgrade":
+    case "RedirectRefused":
+    case "InvalidProxy":
+    case "ProxyAuthenticationRequired":
       return "fail"
   }
 }
+
+const ofStatus = (status: number): Decision => status >= 500 || [408, 425, 429].includes(status) ? "retry" : "fail"

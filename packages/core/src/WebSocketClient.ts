@@ -11,8 +11,10 @@ import * as Compression from "./Compression.ts"
 import * as Connection from "./Connection.ts"
 import { type ConnectionMetrics, CurrentConnectionMetrics } from "./ConnectionMetrics.ts"
 import * as Heartbeat from "./Heartbeat.ts"
+import { ask } from "./internal/ask.ts"
 import { pathOf } from "./internal/debugLog.ts"
 import * as Spans from "./internal/spans.ts"
+import { basicAuthorization, credentialsOf, withoutCredentials } from "./protocol/BasicAuth.ts"
 import * as Handshake from "./protocol/Handshake.ts"
 import * as Mask from "./protocol/Mask.ts"
 import * as PerMessageDeflate from "./protocol/PerMessageDeflate.ts"
@@ -43,9 +45,17 @@ export class WebSocketClient extends Context.Service<WebSocketClient, {
  * |---|---|---|
  * | `headers` | none | further headers of the opening request; those of the handshake itself are not replaced |
  * | `subprotocols` | none | what to offer, best first; a server that chooses none is refused |
- * | `connectTimeout` | 10 seconds | name lookup, connecting, TLS and the handshake together |
+ * | `connectTimeout` | 10 seconds | name lookup, connecting, proxies, TLS, redirects and the handshake together |
+ * | `maxRedirects` | 0 | how many redirects are followed (RFC 9110, section 15.4) |
+ * | `basicAuth` | `false` | whether the user name and password in the URL are sent (RFC 7617) |
  * | `heartbeat` | 20 s and 20 s | when a silent server is pinged and dropped; `false` turns it off |
  * | `deflate` | `false` | whether, and how, to offer compression of messages (RFC 7692) |
+ *
+ * **Gotchas**
+ *
+ * A redirect to another origin (scheme, host and port) is followed without `headers` and credentials, and those behind it
+ * too. One from `wss:` to `ws:` is not followed. Subprotocols are offered wherever it leads: where they hold a secret, do
+ * not follow redirects.
  *
  * @category models
  * @since 0.1.0
@@ -54,6 +64,8 @@ export interface ConnectOptions extends Connection.ConnectionOptions {
   readonly headers?: Handshake.Headers | undefined
   readonly subprotocols?: ReadonlyArray<string> | undefined
   readonly connectTimeout?: Duration.Input | undefined
+  readonly maxRedirects?: number | undefined
+  readonly basicAuth?: boolean | undefined
   readonly heartbeat?: Heartbeat.Options | false | undefined
   readonly deflate?: boolean | Compression.DeflateOptions | undefined
 }
@@ -150,24 +162,21 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       return options === undefined ? Effect.succeed(shared) : Heartbeat.make(options)
     }
 
-    const establish = Effect.fnUntraced(function*({ metrics, options, restore, traceHeaders, url }: Attempt) {
+    const establish = Effect.fnUntraced(function*({ input, metrics, options, restore, traceHeaders, url }: Attempt) {
       const subprotocols = options.subprotocols ?? []
       const invalid = Handshake.checkSubprotocols(subprotocols)
       if (invalid !== undefined) return yield* new InvalidRequest({ detail: invalid.detail })
-      const nonce = new Uint8Array(16)
-      platform.randomFill(nonce)
-      const key = Handshake.encodeKey(nonce)
+      const authorization = options.basicAuth === true && url.hasCredentials ? authorizationOf(input) : {}
+      if (authorization === undefined) {
+        const detail = "the user name or password cannot be sent"
+        return yield* new InvalidUrl({ url: withoutCredentials(input), detail })
+      }
       const compressing = Compression.settle(compression, options.deflate)
       const extensions = compressing === undefined ? [] : [PerMessageDeflate.offer(compressing.wanted)]
-      const headers = Handshake.requestHeaders({
-        key,
-        host: url.hostHeader,
-        subprotocols,
-        extensions,
-        headers: { ...traceHeaders, ...options.headers }
-      })
-      const opened = yield* restore(
-        platform.open({ url, headers }).pipe(
+      const headers = { ...traceHeaders, ...authorization, ...options.headers }
+      const { maxRedirects = 0 } = options
+      const { opened, ...answered } = yield* restore(
+        ask(platform, { url, subprotocols, extensions, headers, maxRedirects }).pipe(
           Effect.timeoutOrElse({
             duration: options.connectTimeout ?? "10 seconds",
             orElse: () => Effect.fail(new ConnectTimeout({}))
@@ -176,7 +185,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
       )
       const response = { status: 101, headers: opened.headers }
       const checked = checkResponse(response, {
-        key,
+        key: answered.key,
         sha1: platform.sha1,
         subprotocols,
         extensions: extensions.map(({ name }) => name)
@@ -203,7 +212,7 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
         handshake: {
           subprotocol: checked.subprotocol,
           extensions: checked.extensions,
-          request: { url: url.target, headers },
+          request: { url: answered.url.target, headers: answered.headers },
           response
         }
       })
@@ -211,6 +220,12 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
 
     return yield* makeWith(establish)
   })
+
+const authorizationOf = (url: string): Handshake.Headers | undefined => {
+  const credentials = credentialsOf(new URL(url))
+  const authorization = credentials && basicAuthorization(credentials)
+  return authorization === undefined ? undefined : { authorization }
+}
 
 /**
  * One call of `connect`, whose URL is one of RFC 6455.
@@ -254,9 +269,10 @@ export const makeWith = (
     return {
       connect: (url, options = {}) => {
         const input = String(url)
+        const shown = withoutCredentials(input)
         const parsed = parseUrl(input)
         const connecting = parsed._tag === "InvalidUrl"
-          ? Effect.fail(new InvalidUrl({ url: input, detail: parsed.detail }))
+          ? Effect.fail(new InvalidUrl({ url: shown, detail: parsed.detail }))
           : Effect.uninterruptibleMask((restore) =>
             Spans.connect(parsed, (traceHeaders) =>
               establish({ url: parsed, input, options, metrics, traceHeaders, restore }))
@@ -267,7 +283,7 @@ export const makeWith = (
           ),
           Effect.mapError((reason) => {
             metrics?.handshake(reason._tag)
-            return new ConnectError({ url: input, reason })
+            return new ConnectError({ url: shown, reason })
           })
         )
         return options.debug === true ? Effect.tapError(told, logFailure) : told

@@ -399,6 +399,86 @@ export class UpgradeRejected extends Schema.TaggedError<UpgradeRejected>(`${tag}
 export class BadUpgrade extends Schema.TaggedError<BadUpgrade>(`${tag}/BadUpgrade`)("BadUpgrade", violation) {}
 
 /**
+ * A redirect was not followed: it leads from `wss:` to `ws:`, to no WebSocket URL, or there were more of them than allowed.
+ *
+ * **Details**
+ *
+ * `location` is where it leads, as the server said it. Where redirects are not asked for, they are `UpgradeRejected`.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class RedirectRefused extends Schema.TaggedError<RedirectRefused>(`${tag}/RedirectRefused`)("RedirectRefused", {
+  location: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
+ * What was given as a proxy, by an option or the environment, is not the URL of one; nothing was sent.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class InvalidProxy extends Schema.TaggedError<InvalidProxy>(`${tag}/InvalidProxy`)("InvalidProxy", {
+  detail: Schema.String
+}) {}
+
+/**
+ * There is no connection to the proxy: its name has no address, nobody listens there, its certificate does not verify.
+ *
+ * **Details**
+ *
+ * `proxy` is its URL, without credentials.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ProxyUnreachable extends Schema.TaggedError<ProxyUnreachable>(`${tag}/ProxyUnreachable`)(
+  "ProxyUnreachable",
+  { proxy: Schema.String, cause: Schema.Defect() }
+) {}
+
+/**
+ * The proxy wants credentials, or others: status 407, or no method of authentication in common (RFC 1928, RFC 1929).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ProxyAuthenticationRequired
+  extends Schema.TaggedError<ProxyAuthenticationRequired>(`${tag}/ProxyAuthenticationRequired`)(
+    "ProxyAuthenticationRequired",
+    { proxy: Schema.String }
+  )
+{}
+
+/**
+ * The proxy does not connect to the server, as it is not allowed to or cannot.
+ *
+ * **Details**
+ *
+ * `code` is the status of an HTTP proxy, or the reply of a SOCKS proxy (RFC 1928, section 6).
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ProxyRefused extends Schema.TaggedError<ProxyRefused>(`${tag}/ProxyRefused`)("ProxyRefused", {
+  proxy: Schema.String,
+  code: Schema.Int,
+  detail: Schema.String
+}) {}
+
+/**
+ * The proxy broke off, or does not speak the protocol of its URL.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ProxyFailure extends Schema.TaggedError<ProxyFailure>(`${tag}/ProxyFailure`)("ProxyFailure", {
+  proxy: Schema.String,
+  detail: Schema.String
+}) {}
+
+/**
  * The connection was not established, and the platform keeps the reason from programs: the host may not exist, nobody may
  * listen, the certificate may be bad, the server may have answered with another status or broken a rule.
  *
@@ -414,7 +494,7 @@ export class Undisclosed extends Schema.TaggedError<Undisclosed>(`${tag}/Undiscl
 }) {}
 
 /**
- * A connection was not established.
+ * A connection was not established. `url` is the one that was asked for, without credentials.
  *
  * @category errors
  * @since 0.1.0
@@ -431,6 +511,12 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
     NetworkFailure,
     UpgradeRejected,
     BadUpgrade,
+    RedirectRefused,
+    InvalidProxy,
+    ProxyUnreachable,
+    ProxyAuthenticationRequired,
+    ProxyRefused,
+    ProxyFailure,
     Unsupported,
     Undisclosed
   ])
@@ -440,6 +526,8 @@ export class ConnectError extends Schema.TaggedError<ConnectError>(`${tag}/Conne
       ? `: ${this.reason.detail}`
       : "status" in this.reason
       ? `: HTTP ${this.reason.status}`
+      : "proxy" in this.reason
+      ? `: ${this.reason.proxy}`
       : "feature" in this.reason
       ? `: ${this.reason.feature}`
       : ""

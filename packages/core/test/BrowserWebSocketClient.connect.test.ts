@@ -82,6 +82,8 @@ describe("connecting with the platform's WebSocket", () => {
     "headers": [url, { headers: { authorization: "x" } }, { _tag: "Unsupported", feature: "headers" }],
     "a heartbeat": [url, { heartbeat: { interval: 1 } }, { _tag: "Unsupported", feature: "heartbeat" }],
     "a wish for compression": [url, { deflate: true }, { _tag: "Unsupported", feature: "deflate" }],
+    "redirects to follow": [url, { maxRedirects: 1 }, { _tag: "Unsupported", feature: "maxRedirects" }],
+    "credentials": [url, { basicAuth: true }, { _tag: "Unsupported", feature: "basicAuth" }],
     "a subprotocol that is not a token": [url, { subprotocols: ["a b"] }, { _tag: "InvalidRequest" }],
     "another scheme": ["https://example.org", {}, { _tag: "InvalidUrl" }],
     "a Unix socket": ["ws+unix:///run/app.sock", {}, { _tag: "InvalidUrl" }]
@@ -99,7 +101,13 @@ describe("connecting with the platform's WebSocket", () => {
 
   it.effect("an option that asks for what the platform does anyway is accepted", () =>
     Effect.gen(function*() {
-      const { connection } = yield* connect({ heartbeat: false, deflate: false, maxFragments: 1 })
+      const { connection } = yield* connect({
+        heartbeat: false,
+        deflate: false,
+        maxRedirects: 0,
+        basicAuth: false,
+        maxFragments: 1
+      })
       assert.strictEqual(yield* connection.state, "Open")
     }))
 

@@ -39,20 +39,28 @@ describe("classify", () => {
   })
 
   const cause = "test"
+  const proxy = "http://127.0.0.1:3128"
   const reasons: Record<"retry" | "fail", ReadonlyArray<Errors.ConnectError["reason"]>> = {
     retry: [
       new Errors.HostNotFound({ host: "test", cause }),
       new Errors.ConnectionRefused({ cause }),
       new Errors.NetworkFailure({ cause }),
       new Errors.ConnectTimeout({}),
-      new Errors.Undisclosed({ cause })
+      new Errors.Undisclosed({ cause }),
+      new Errors.ProxyUnreachable({ proxy, cause }),
+      new Errors.ProxyFailure({ proxy, detail: "" }),
+      ...[1, 3, 4, 5, 6, 408, 429, 502, 503, 504].map((code) => new Errors.ProxyRefused({ proxy, code, detail: "" }))
     ],
     fail: [
       new Errors.InvalidUrl({ url: "", detail: "" }),
       new Errors.InvalidRequest({ detail: "" }),
       new Errors.Unsupported({ feature: "headers" }),
       new Errors.CertificateRejected({ detail: "", cause }),
-      new Errors.BadUpgrade({ section: "4.1", detail: "" })
+      new Errors.BadUpgrade({ section: "4.1", detail: "" }),
+      new Errors.RedirectRefused({ location: "", detail: "" }),
+      new Errors.InvalidProxy({ detail: "" }),
+      new Errors.ProxyAuthenticationRequired({ proxy }),
+      ...[2, 7, 8, 403, 404].map((code) => new Errors.ProxyRefused({ proxy, code, detail: "" }))
     ]
   }
   for (const [decision, all] of Object.entries(reasons)) {

@@ -4,118 +4,20 @@
  * @since 0.1.0
  */
 import type { Connection } from "@effect-ws/core/Connection"
-import * as Handshake from "@effect-ws/core/protocol/Handshake"
+import { invalidHeader } from "@effect-ws/core/protocol/Handshake"
 import * as WebSocketClient from "@effect-ws/core/WebSocketClient"
-import {
-  BadUpgrade,
-  CertificateRejected,
-  type ConnectError,
-  ConnectionRefused,
-  HostNotFound,
-  InvalidRequest,
-  NetworkFailure,
-  UpgradeRejected
-} from "@effect-ws/core/WebSocketError"
+import { type ConnectError, InvalidRequest } from "@effect-ws/core/WebSocketError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { randomFillSync } from "node:crypto"
-import * as Http from "node:http"
-import * as Https from "node:https"
-import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import * as Tls from "node:tls"
+import { ask } from "./internal/opening.ts"
 import { platform } from "./internal/platform.ts"
+import * as Tunnel from "./internal/tunnel.ts"
+import * as NodeProxy from "./NodeProxy.ts"
 import * as NodeTls from "./NodeTls.ts"
-import * as NodeTransport from "./NodeTransport.ts"
-
-const maxBodyBytes = 64 * 1024
-
-// The first bytes of the body of a rejection: it tells the reason, but nobody vouches for its size.
-const readBody = (response: Http.IncomingMessage, done: (body: string) => void): void => {
-  const chunks: Array<Buffer> = []
-  let room = maxBodyBytes
-  const finish = () => done(Buffer.concat(chunks).toString())
-  response.on("data", (chunk: Buffer) => {
-    chunks.push(chunk.subarray(0, room))
-    room -= chunk.length
-    if (room <= 0) finish()
-  })
-  response.on("end", finish)
-  response.on("error", finish)
-}
-
-const failureOf = (
-  cause: NodeJS.ErrnoException,
-  host: string,
-  socket: Socket | null
-): ConnectError["reason"] => {
-  // The codes of Node's parser.
-  if (cause.code?.startsWith("HPE_")) return new BadUpgrade({ section: "4.1", detail: "the response is not HTTP" })
-  if (isRejection(cause, socket)) return new CertificateRejected({ detail: cause.message, cause })
-  switch (cause.code) {
-    case "ECONNREFUSED":
-    // A Unix socket that does not exist.
-    case "ENOENT":
-      return new ConnectionRefused({ cause })
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return new HostNotFound({ host, cause })
-    default:
-      return new NetworkFailure({ cause })
-  }
-}
-
-// What Node found against a certificate, it notes at the socket: the code of the error, or else its message.
-const isRejection = ({ code, message }: NodeJS.ErrnoException, socket: Socket | null): boolean =>
-  socket instanceof Tls.TLSSocket && (socket.authorizationError as unknown) === (code ?? message)
-
-const open = (tls: Tls.ConnectionOptions, over?: Duplex) => ({ headers, url }: WebSocketClient.OpeningRequest) =>
-  Effect.callback<WebSocketClient.Opened, ConnectError["reason"]>((resume) => {
-    const fail = (reason: ConnectError["reason"]) => {
-      resume(Effect.fail(reason))
-      request.destroy()
-    }
-    let request: Http.ClientRequest
-    try {
-      const encrypts = url.secure && over === undefined
-      request = (encrypts ? Https : Http).request({
-        ...(encrypts && tls),
-        socketPath: url.socketPath,
-        host: url.host,
-        port: url.port,
-        path: url.target,
-        headers,
-        setHost: false,
-        ...(over === undefined ? { agent: false } : { createConnection: () => over })
-      })
-    } catch (cause) {
-      // Node refuses header names and values that would not be HTTP.
-      return resume(Effect.fail(new InvalidRequest({ detail: String(cause) })))
-    }
-    // Whoever had the socket before may have paused it.
-    request.on("socket", (socket) => socket.resume())
-    request.on("error", (cause) => fail(failureOf(cause, url.host, request.socket)))
-    request.on("upgrade", (response, socket, head) => {
-      if (response.httpVersion !== "1.1") {
-        socket.destroy()
-        return fail(new BadUpgrade({ section: "4.1", detail: "the response is not HTTP/1.1" }))
-      }
-      // Made at once, so that the socket is never without a listener for its errors.
-      const transport = NodeTransport.fromSocket(socket, head)
-      resume(Effect.succeed({ headers: Handshake.headersOf(response.rawHeaders), transport }))
-    })
-    request.on("response", (response) => {
-      const { rawHeaders, statusCode: status = 0 } = response
-      if (status === 101) return fail(new BadUpgrade({ section: "4.1", detail: "101 without an upgrade" }))
-      readBody(
-        response,
-        (body) => fail(new UpgradeRejected({ status, headers: Handshake.headersOf(rawHeaders), body }))
-      )
-    })
-    request.end()
-    return Effect.sync(() => request.destroy())
-  })
 
 /**
  * The options of `node:tls` for a client, but for those that say where to connect.
@@ -145,36 +47,99 @@ export type TlsOptions = Omit<
 >
 
 /**
- * The options of a client, for all of its connections: `tls` for those to `wss:` and `wss+unix:` URLs.
+ * The options of a client, for all of its connections.
+ *
+ * **Details**
+ *
+ * | option | default | meaning |
+ * |---|---|---|
+ * | `tls` | Node's | TLS to servers, for `wss:` and `wss+unix:` URLs |
+ * | `proxy` | the environment's | the URL of a proxy (`http:`, `https:`, `socks5:`, `socks5h:`), or `false` for none |
+ * | `proxyTls` | Node's | TLS to a proxy whose URL is `https:` |
+ * | `lookup` | `dns.lookup` | finds the addresses of a host name |
+ * | `family` | both | 4 or 6: only addresses of IPv4 or IPv6 |
+ * | `localAddress` | the system's | the address to connect from |
+ *
+ * Without `proxy`, the variables `https_proxy` (for `wss:`), `http_proxy` (for `ws:`), `all_proxy` (for both) and `no_proxy`
+ * say what to do, read with the `ConfigProvider` when the layer is built. All but `http_proxy` may be in upper case. An
+ * option holds for every URL, whatever `no_proxy` says. No proxy leads to a Unix socket.
+ *
+ * User name and password of a proxy stand in its URL. With `socks5:`, this side looks up the server's address, with
+ * `socks5h:` the proxy does, as with `http:` and `https:`.
+ *
+ * **Gotchas**
+ *
+ * Behind a proxy, `lookup`, `family` and `localAddress` are for the connection to the proxy (and, with `socks5:`, the first
+ * two for the server's name), and the connection's `peerAddress` is the proxy's.
  *
  * @category models
  * @since 0.1.0
  */
-export interface Options {
+export interface Options extends Tunnel.SocketOptions {
   readonly tls?: TlsOptions | undefined
+  readonly proxy?: string | URL | false | undefined
+  readonly proxyTls?: TlsOptions | undefined
 }
 
-const make = (tls: Tls.ConnectionOptions, over?: Duplex) =>
-  WebSocketClient.make({
-    // Stated, as Node would let the environment turn verification off.
-    open: open({ rejectUnauthorized: true, ALPNProtocols: ["http/1.1"], ...tls }, over),
-    randomFill: randomFillSync,
-    ...platform
-  })
+// Stated, as Node would let the environment turn verification off.
+const strict: Tls.ConnectionOptions = { rejectUnauthorized: true, ALPNProtocols: ["http/1.1"] }
+
+// Certificates and keys are read once.
+const settle = (tls: TlsOptions | undefined): Effect.Effect<Tls.ConnectionOptions, NodeTls.InvalidCertificate> =>
+  tls === undefined || tls.secureContext !== undefined
+    ? Effect.succeed({ ...strict, ...tls })
+    : Effect.map(NodeTls.secureContext(tls), (secureContext) => ({ ...strict, ...tls, secureContext }))
+
+const chooserOf = (proxy: Options["proxy"]): Effect.Effect<ReturnType<typeof NodeProxy.fromEnvironment>> => {
+  if (proxy === undefined) return Effect.map(NodeProxy.environment, NodeProxy.fromEnvironment)
+  const always = proxy === false ? undefined : NodeProxy.parse(proxy)
+  return Effect.succeed(() => always)
+}
+
+const make = Effect.fnUntraced(function*({ proxy, proxyTls, tls, ...socketOptions }: Options) {
+  const choose = yield* chooserOf(proxy)
+  const serverTls = yield* settle(tls)
+  const throughTls = yield* settle(proxyTls)
+  const open: WebSocketClient.Platform["open"] = (request) => {
+    const { headers, url } = request
+    const proxy = url.socketPath === undefined ? choose(url) : undefined
+    if (proxy === undefined) return ask(request, { ...socketOptions, ...(url.secure && serverTls) })
+    if (proxy._tag === "InvalidProxy") return Effect.fail(proxy)
+    const invalid = invalidHeader(headers)
+    if (invalid !== undefined) return Effect.fail(new InvalidRequest({ detail: `header ${invalid} is not HTTP` }))
+    const secure = (socket: Duplex) =>
+      Tls.connect({ ...serverTls, servername: Tunnel.serverName(url.host, serverTls), host: url.host, socket })
+    return Effect.uninterruptibleMask((restore) =>
+      restore(Tunnel.open(proxy, url, socketOptions, throughTls)).pipe(
+        Effect.flatMap((tunnel) =>
+          restore(ask(request, {}, () => url.secure ? secure(tunnel) : tunnel)).pipe(
+            Effect.onError(() => Effect.sync(() => tunnel.destroy()))
+          )
+        )
+      )
+    )
+  }
+  return yield* WebSocketClient.make({ open, randomFill: randomFillSync, ...platform })
+})
 
 /**
  * Provides `WebSocketClient` over Node's sockets. HTTP is parsed by `node:http`, TLS is that of `node:tls`.
+ *
+ * **Details**
+ *
+ * The environment may name proxies, see {@link Options}.
  *
  * @category layers
  * @since 0.1.0
  */
 export const layer: Layer.Layer<WebSocketClient.WebSocketClient> = Layer.effect(
   WebSocketClient.WebSocketClient,
-  make({})
+  // Without options, there is no certificate to be wrong.
+  Effect.orDie(make({}))
 )
 
 /**
- * Provides `WebSocketClient` with options of its own: other authorities, a client certificate.
+ * Provides `WebSocketClient` with options of its own: other authorities, a client certificate, a proxy.
  *
  * **Details**
  *
@@ -188,19 +153,21 @@ export const layer: Layer.Layer<WebSocketClient.WebSocketClient> = Layer.effect(
  * const clientOf = (authority: string) => NodeWebSocketClient.layerWith({ tls: { ca: authority } })
  * ```
  *
+ * **Example** (Through a proxy)
+ *
+ * ```ts
+ * import { NodeWebSocketClient } from "@effect-ws/node"
+ *
+ * const Client = NodeWebSocketClient.layerWith({ proxy: "http://user:password@proxy.example:3128" })
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
 export const layerWith = (
-  { tls = {} }: Options
+  options: Options
 ): Layer.Layer<WebSocketClient.WebSocketClient, NodeTls.InvalidCertificate> =>
-  Layer.effect(
-    WebSocketClient.WebSocketClient,
-    Effect.flatMap(
-      tls.secureContext === undefined ? NodeTls.secureContext(tls) : Effect.succeed(tls.secureContext),
-      (secureContext) => make({ ...tls, secureContext })
-    )
-  )
+  Layer.effect(WebSocketClient.WebSocketClient, make(options))
 
 /**
  * Connects to a URL over a socket, or any duplex stream, that leads to its server already.
@@ -214,6 +181,7 @@ export const layerWith = (
  *
  * The URL supplies what the request says; with `wss:`, the socket is the encrypted one. `initialData` are bytes that were
  * read from it already. The socket belongs to the effect from the beginning, and is gone if that fails or is interrupted.
+ * Redirects are not followed, as they lead elsewhere.
  *
  * @category constructors
  * @since 0.1.0
@@ -221,12 +189,18 @@ export const layerWith = (
 export const fromSocket = (
   socket: Duplex,
   url: string | URL,
-  { initialData, ...options }: WebSocketClient.ConnectOptions & { readonly initialData?: Uint8Array | undefined } = {}
+  { initialData, ...options }: Omit<WebSocketClient.ConnectOptions, "maxRedirects"> & {
+    readonly initialData?: Uint8Array | undefined
+  } = {}
 ): Effect.Effect<Connection, ConnectError, Scope.Scope> =>
   Effect.gen(function*() {
     // A reset must not be an unhandled error, whoever listens later.
     socket.on("error", () => {})
     if (initialData !== undefined && initialData.length > 0) socket.unshift(initialData)
-    const client = yield* make({}, socket)
+    const client = yield* WebSocketClient.make({
+      open: (request) => ask(request, {}, () => socket),
+      randomFill: randomFillSync,
+      ...platform
+    })
     return yield* client.connect(url, options)
   }).pipe(Effect.onError(() => Effect.sync(() => socket.destroy())))

@@ -20,6 +20,11 @@ export * as NodeConnection from "./NodeConnection.ts"
 /**
  * @since 0.1.0
  */
+export * as NodeProxy from "./NodeProxy.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as NodeTls from "./NodeTls.ts"
 
 /**

@@ -81,6 +81,14 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^Eve: rejected with 403, DEPTH_ZERO_SELF_SIGNED_CERT$/,
     /^somebody: rejected with 401, no certificate$/
   ],
+  "outbound-proxy.ts": [
+    /^the proxy connects to the server$/,
+    /^the proxy connects to the server$/,
+    /^\/new says hello$/,
+    /^the proxy does not take the password$/,
+    /^no_proxy exempts the server$/,
+    /^\/new says hello$/
+  ],
   "path-router.ts": [
     /^\/echo with no subprotocol: Ada$/,
     /^\/greet with greet\.v2: Hi Ada!$/,

@@ -5,6 +5,7 @@ import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { type Ending, make } from "./endings.ts"
 import { make as makeMounted } from "./mountedEndings.ts"
+import { make as makeProxied } from "./proxiedEndings.ts"
 
 const cycles = 2000
 const concurrency = 32
@@ -93,8 +94,10 @@ describe("leaks", () => {
         Effect.gen(function*() {
           const own = yield* make
           const mounted = yield* makeMounted
-          const endings = [...own.endings, ...mounted.endings]
-          const look = Effect.map(Effect.all([own.connections, mounted.connections]), (connections) => ({
+          const proxied = yield* makeProxied
+          const endings = [...own.endings, ...mounted.endings, ...proxied.endings]
+          const all = Effect.all([own.connections, mounted.connections, proxied.connections])
+          const look = Effect.map(all, (connections) => ({
             connections,
             fibers: fibers.live(),
             resources: resourcesButTimers()

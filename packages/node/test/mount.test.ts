@@ -69,7 +69,7 @@ describe("mounting on a Fastify application", () => {
   it.live("a page and a WebSocket share its server, and each gets what is its own", () =>
     Effect.gen(function*() {
       const app = yield* Effect.acquireRelease(
-        Effect.sync(() => fastify().get("/page", async () => "a page")),
+        Effect.sync(() => fastify().get("/page", (_request, reply) => reply.send("a page"))),
         (app) => Effect.promise(() => app.close())
       )
       yield* Effect.promise(() => app.listen({ port: 0, host: "127.0.0.1" }))

@@ -49,6 +49,24 @@ describe("TestNetwork", () => {
     }).pipe(Effect.provide(Layer.provideMerge(Chat, TestNetwork.layer)))
   })
 
+  it.effect("§4.1: redirects are followed if the client asks for it, and credentials sent", () => {
+    const Moved = WebSocketServer.serve(() => Effect.void, {
+      path: "/moved",
+      handshake: () => new HandshakeRequest.HandshakeRejected({ status: 307, headers: { location: "/echo" } })
+    })
+    const Who = WebSocketServer.serve(
+      (connection) => connection.send(connection.request.headers["authorization"] ?? "nobody"),
+      { path: "/echo" }
+    )
+    return Effect.gen(function*() {
+      const url = "wss://user:pass@echo.example/moved"
+      const followed = yield* WebSocketClient.connect(url, { maxRedirects: 1, basicAuth: true })
+      assert.strictEqual(yield* followed.receive, "Basic dXNlcjpwYXNz")
+      const error = yield* Effect.flip(WebSocketClient.connect(url))
+      assert.isTrue(error.reason._tag === "UpgradeRejected" && error.reason.status === 307)
+    }).pipe(Effect.provide(Layer.provideMerge(Layer.merge(Moved, Who), TestNetwork.layer)))
+  })
+
   it.effect("§4.2.2: a rejection is seen as its HTTP response", () => {
     const Closed = WebSocketServer.serve(() => Effect.void, {
       handshake: () =>

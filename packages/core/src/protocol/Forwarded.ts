@@ -91,6 +91,8 @@ export const makeResolver = (
   const read = proxies?.headers === "forwarded" ? readForwarded : readXForwarded
 
   return ({ address: peer, headers, host, secure }) => {
+    // Most servers trust nobody, and IPv4 addresses are written in one way only.
+    if (proxies === undefined && peer?.includes(":") !== true) return { address: peer, secure, host }
     const parsed = peer === undefined ? undefined : parseAddress(peer)
     const direct = { address: parsed === undefined ? peer : NetAddress.formatIp(parsed), secure, host }
     const isProxy = parsed === undefined ? peer === undefined && trustsUnix : isTrusted(parsed)

@@ -33,12 +33,12 @@ export type Headers = Readonly<Record<string, string>>
 export type ResponseHeaders = Readonly<Record<string, string | ReadonlyArray<string>>>
 
 /**
- * The SHA-1 digest, which the platform supplies.
+ * The SHA-1 digest of ASCII text, in base64, which the platform supplies.
  *
  * @category models
  * @since 0.1.0
  */
-export type Sha1 = (bytes: Uint8Array) => Uint8Array
+export type Sha1 = (text: string) => string
 
 /**
  * Why a handshake fails. `section` names the section of RFC 6455.
@@ -94,8 +94,6 @@ export interface AcceptedResponse {
 
 const failure = (section: string, detail: string): HandshakeFailure => ({ _tag: "HandshakeFailure", detail, section })
 
-const encoder = new TextEncoder()
-
 /**
  * Writes a nonce of 16 random bytes as the value of `Sec-WebSocket-Key` (RFC 6455, section 4.1, item 7).
  *
@@ -110,8 +108,7 @@ export const encodeKey = (nonce: Uint8Array): string => Base64.encode(nonce)
  * @category encoding
  * @since 0.1.0
  */
-export const acceptFor = (key: string, sha1: Sha1): string =>
-  Base64.encode(sha1(encoder.encode(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)))
+export const acceptFor = (key: string, sha1: Sha1): string => sha1(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
 
 // RFC 7230 §3.2.4: white space around a value is not part of it. `trim` would take more than SP and HTAB.
 const isBlank = (code: number): boolean => code === 0x20 || code === 0x09

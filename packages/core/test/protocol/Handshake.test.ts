@@ -16,7 +16,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
 
-const sha1: Sha1 = (bytes) => createHash("sha1").update(bytes).digest()
+const sha1: Sha1 = (text) => createHash("sha1").update(text).digest("base64")
 
 // §1.2 and §1.3
 const key = "dGhlIHNhbXBsZSBub25jZQ=="

@@ -9,7 +9,7 @@ import * as NodeCompression from "../NodeCompression.ts"
 import * as NodeUtf8 from "../NodeUtf8.ts"
 
 export const platform: Platform = {
-  sha1: (bytes) => hash("sha1", bytes, "buffer"),
+  sha1: (text) => hash("sha1", text, "base64"),
   utf8: NodeUtf8.codec,
   compression: NodeCompression.compression
 }

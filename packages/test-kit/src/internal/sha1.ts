@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import * as Base64 from "effect/encoding/Base64"
+
 const rotate = (word: number, bits: number): number => (word << bits) | (word >>> (32 - bits))
 
 const mix = (round: number, b: number, c: number, d: number): number => {
@@ -12,7 +14,8 @@ const mix = (round: number, b: number, c: number, d: number): number => {
   return (b ^ c ^ d) + 0xca62c1d6
 }
 
-export const sha1 = (bytes: Uint8Array): Uint8Array => {
+export const sha1 = (text: string): string => {
+  const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0))
   const padded = new Uint8Array(Math.ceil((bytes.length + 9) / 64) * 64)
   padded.set(bytes)
   padded[bytes.length] = 0x80
@@ -38,5 +41,5 @@ export const sha1 = (bytes: Uint8Array): Uint8Array => {
   }
   const digest = new DataView(new ArrayBuffer(20))
   for (const [i, word] of hash.entries()) digest.setInt32(i * 4, word)
-  return new Uint8Array(digest.buffer)
+  return Base64.encode(new Uint8Array(digest.buffer))
 }
