@@ -142,7 +142,9 @@ export const overTransport = <E, R>({ open, ...endpoint }: {
   attempt: Effect.fnUntraced(function*(connecting) {
     const transport = yield* Effect.acquireRelease(
       open(connecting),
-      (transport) => Effect.sync(() => transport.destroy())
+      (transport) => Effect.sync(() => transport.destroy()),
+      // A client may never come.
+      { interruptible: true }
     )
     const reader = new HttpReader(transport)
     const { head } = reader
@@ -284,13 +286,12 @@ const check = <E, R>(rule: ClientHandshakeRule, { attempt, deflate, url }: Endpo
     })
     if (rule._tag === "Request") {
       const first = yield* Effect.scoped(ask)
+      if (first === undefined) return noRequest
       const next = yield* Effect.scoped(ask)
-      return first === undefined || next === undefined
-        ? "there was no request"
-        : rule.faultOf(first.request, next.request, connecting)
+      return next === undefined ? noRequest : rule.faultOf(first.request, next.request, connecting)
     }
     const asked = yield* ask
-    if (asked === undefined) return "there was no request"
+    if (asked === undefined) return noRequest
     const probe = yield* asked.respond(rule.answer)
     const fault = yield* faultOf(rule, probe, connecting.deflate)
     if (fault === undefined) return undefined
@@ -335,6 +336,7 @@ const faultOf = Effect.fnUntraced(function*(
   }
 })
 
+const noRequest = "there was no request"
 const greeting = "still there?"
 const ended = "the end"
 
