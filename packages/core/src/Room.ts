@@ -169,8 +169,8 @@ export interface Options<in out Metadata, in out Value> {
   readonly message?: MessageCodec<Value> | undefined
   readonly history?: { readonly messages: number; readonly age?: Duration.Input | undefined } | undefined
   readonly overflow?: RoomOverflow | undefined
-  readonly stamp?: ((value: NoInfer<Value>, position: Position) => NoInfer<Value>) | undefined
-  readonly notify?: ((notice: Notice<NoInfer<Metadata>>) => NoInfer<Value> | undefined) | undefined
+  readonly stamp?: NoInfer<(value: Value, position: Position) => Value> | undefined
+  readonly notify?: NoInfer<(notice: Notice<Metadata>) => Value | undefined> | undefined
 }
 
 /**

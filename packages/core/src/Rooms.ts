@@ -20,7 +20,7 @@ import { type LocalMember, LocalRoom } from "./internal/localRoom.ts"
 import type { Message, Prepared } from "./Message.ts"
 import type { Gap, Member, Position, Presence, Published, Room, RoomOverflow } from "./Room.ts"
 import * as RoomBroker from "./RoomBroker.ts"
-import { AlreadyMember, RoomError } from "./RoomError.ts"
+import { AlreadyMember, InsufficientHistory, RoomError } from "./RoomError.ts"
 import { ConnectionNotOpen, type EncodeError, SendError } from "./WebSocketError.ts"
 
 /**
@@ -103,7 +103,8 @@ export interface PublishOptions {
  * **Details**
  *
  * `position` is that of the room's latest message when the connection joined, if the room has a history: what it is sent
- * comes after. `update` changes the metadata. `leave` ends the membership before its scope does.
+ * comes after. `update` changes the metadata, as long as the connection is in the room. `leave` ends the membership before
+ * its scope does.
  *
  * @category models
  * @since 0.1.0
@@ -148,6 +149,12 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
     const attach = <Metadata>(room: Room<Metadata, never>) =>
       RcMap.get(attached, room) as Effect.Effect<LocalRoom<Metadata>, RoomError, Scope.Scope>
 
+    // Clients may say what they like, if nobody has checked it before.
+    const since = (room: Room<any, never>, from: Position | "oldest") =>
+      from === "oldest" || (Number.isSafeInteger(from.offset) && from.offset >= 0)
+        ? broker.since(room.name, from)
+        : Effect.fail(new RoomError({ room: room.name, reason: new InsufficientHistory({}) }))
+
     const catchUp = Effect.fnUntraced(
       function*<M>(room: Room<M, never>, local: LocalRoom<M>, member: LocalMember, first: RoomBroker.Kept) {
         let kept = first
@@ -164,7 +171,7 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
             position = recent.at(-1)?.position
             recent = local.recentSince(position)
           }
-          kept = yield* broker.since(room.name, position ?? "oldest")
+          kept = yield* since(room, position ?? "oldest")
         }
       }
     )
@@ -175,11 +182,6 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
       { from, metadata }: JoinOptions<Metadata>,
       id: string
     ) {
-      const update = (metadata: Metadata) =>
-        Effect.flatMap(
-          Effect.orDie(room.metadata.encode(metadata)),
-          (metadata) => broker.enter(room.name, { id, metadata })
-        )
       const local = yield* attach(room)
       const member = yield* Effect.acquireRelease(
         Effect.suspend(() =>
@@ -193,8 +195,12 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
             return broker.leave(room.name, id)
           })
       )
+      const update = (metadata: Metadata) =>
+        Effect.flatMap(Effect.orDie(room.metadata.encode(metadata)), (metadata) =>
+          // Who has left would never leave again.
+          local.members.get(connection) === member ? broker.enter(room.name, { id, metadata }) : Effect.void)
       // Before the others see it: who cannot have all that was missed does not come in.
-      const missed = from === undefined ? undefined : yield* broker.since(room.name, from)
+      const missed = from === undefined ? undefined : yield* since(room, from)
       yield* update(metadata as Metadata)
       yield* Deferred.await(member.entered)
       if (missed !== undefined) yield* catchUp(room, local, member, missed)

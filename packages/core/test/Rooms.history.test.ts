@@ -127,6 +127,9 @@ describe("insufficient history", () => {
       yield* publishAll(room, "a")
       assert.strictEqual(yield* refused(room, { ...from, epoch: "other" }), "InsufficientHistory")
       assert.strictEqual(yield* refused(room, { ...from, offset: 2 }), "InsufficientHistory")
+      for (const offset of [-1, 0.5, NaN, Infinity]) {
+        assert.strictEqual(yield* refused(room, { ...from, offset }), "InsufficientHistory")
+      }
       assert.strictEqual(yield* refused(Room.make("lobby"), from), "InsufficientHistory")
     }).pipe(memory))
 
@@ -224,6 +227,25 @@ describe("catching up while others publish", () => {
       yield* peer.demand(Infinity)
       assert.strictEqual((yield* Fiber.join(joining)).reason._tag, "InsufficientHistory")
       assert.strictEqual(yield* rooms.count(room), 0)
+    }).pipe(memory))
+
+  it.effect("a join that is interrupted meanwhile leaves nobody in the room", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = Room.make("kept", { history: { messages: 50 } })
+      yield* publishNumbers(room, 1, 50)
+      const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+      const joining = yield* start(Effect.scoped(rooms.join(room, connection, { from: "oldest" })))
+      assert.isTrue(yield* isWaiting(joining))
+      assert.strictEqual(yield* rooms.count(room), 1)
+      yield* Fiber.interrupt(joining)
+      assert.strictEqual(yield* rooms.count(room), 0)
+      yield* peer.demand(Infinity)
+      yield* publishNumbers(room, 51, 51)
+      yield* connection.drained
+      yield* connection.send("the end")
+      const received = yield* frames(peer, 21)
+      assert.strictEqual(received.at(-1), "text the end")
     }).pipe(memory))
 
   it.effect("a client that goes away meanwhile fails to join", () =>

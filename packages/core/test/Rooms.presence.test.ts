@@ -29,6 +29,16 @@ describe("presence", () => {
       assert.deepStrictEqual(yield* seen, ["Joined Grace", "Updated Countess", "Left Grace"])
     }).pipe(memory))
 
+  it.effect("who has left cannot change any more", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      yield* enterAs(people, "Ada")
+      const { membership } = yield* enterAs(people, "Grace")
+      yield* membership.leave
+      yield* membership.update({ name: "Ghost" })
+      assert.deepStrictEqual((yield* rooms.members(people)).map(({ metadata }) => metadata.name), ["Ada"])
+    }).pipe(memory))
+
   it.effect("metadata may be whatever has a schema", () =>
     Effect.gen(function*() {
       const rooms = yield* Rooms.Rooms
@@ -194,6 +204,9 @@ describe("what members are told", () => {
         })
     }))
     return Effect.gen(function*() {
+      const interrupted = yield* start(Effect.scoped(enterAs(talkative("room"), "Grace")))
+      yield* settle
+      yield* Fiber.interrupt(interrupted)
       const joining = yield* start(enterAs(talkative("room"), "Ada"))
       yield* settle
       assert.isUndefined(joining.pollUnsafe())

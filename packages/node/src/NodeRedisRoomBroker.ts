@@ -150,8 +150,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
     )
 
   // Renews the lease. If this node was taken for dead, or Redis has forgotten all, its members come back.
-  const renew = Effect.gen(function*() {
-    const isNew = yield* evaluate(Scripts.lease, newId(), node, lease)
+  const renew: Effect.Effect<void, BrokerUnavailable> = Effect.gen(function*() {
+    const [isNew, hasRemoved] = yield* evaluate(Scripts.lease, newId(), node, lease)
     if (isNew === 1) {
       yield* Effect.forEach(members, ([id, { metadata, room }]) => enter(id, room, metadata), pipelined)
     }
@@ -164,10 +164,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
       history === undefined ? [] : [room, remembered(history)]
     )
     yield* evaluate(Scripts.remember, ...kept)
+    if (hasRemoved === 1) yield* renew
   })
 
   // Finds out what was missed, as soon as that is possible.
-  const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, { discard: true })).pipe(
+  const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, pipelined)).pipe(
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.orDie
   )

@@ -109,6 +109,19 @@ const programs: Record<string, ReadonlyArray<RegExp>> = {
     /^closed: ConnectionEnded: PeerClosed \(close code 4003\): enough$/,
     /^gave up: enough$/
   ],
+  "rooms.ts": [
+    /^to Ada: here are Ada$/,
+    /^to Grace: here are Ada, Grace$/,
+    /^to Ada: Grace has joined$/,
+    /^to Ada: Ada says \(1\): the kettle is on$/,
+    /^to Grace: Ada has left$/,
+    /^to Ada: Grace says \(2\): milk\?$/,
+    /^to Ada: Grace says \(3\): sugar\?$/,
+    /^to Ada: Ada says \(4\): both$/,
+    /^to Grace: Grace says \(8\): four$/,
+    /^to Ada: something was missed$/,
+    /^to Ada: here are Grace, Ada$/
+  ],
   "rpc.ts": [/^found: Grace$/, /^not found: NoSuchUser 7$/, /^streamed, and added up: 50005000$/],
   "state-monitor.ts": [
     /^state: Open$/,

@@ -1,6 +1,6 @@
 import { type Message, Room, type Rooms } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, Queue, Schema, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Option, Queue, Schedule, Schema, Scope, Stream } from "effect"
 import { administer, hasRedis, listen, numbers, process, RedisServer, withRedis } from "./redisServer.ts"
 
 // As it is sent.
@@ -73,16 +73,17 @@ describe.skipIf(!hasRedis)("rooms across processes, through Redis", { timeout: 6
       assert.sameMembers(listeners[0]!.heard.map(Number), Array.from({ length: 300 }, (_, n) => n))
     })))
 
-  it.live("text, bytes and the name of a room may be anything; a member may be left out", () =>
+  it.live("text, bytes, the name of a room and the overflow policy come as they are; a member may be left out", () =>
     withRedis(Effect.gen(function*() {
       const [here, there] = [yield* process(), yield* process()]
       const room = Room.make("a b\n\"ż\" 🌍")
       const [sender, receiver] = [yield* listen(here, room), yield* listen(there, room)]
       const messages = ["", "zażółć\n🌍", new Uint8Array(0), Uint8Array.from({ length: 256 }, (_, i) => i)]
       for (const message of messages) yield* here.publish(room, message, { except: sender.connection })
-      yield* here.publish(room, "for all")
+      yield* here.publish(room, "for all", { overflow: "drop-oldest" })
       yield* receiver.until((heard) => heard.length === 5)
       assert.deepStrictEqual(receiver.heard, [...messages, "for all"])
+      assert.deepStrictEqual(receiver.overflows.slice(-2), [{ close: 1013 }, "drop-oldest"])
       yield* sender.until((heard) => heard.length === 1)
       assert.deepStrictEqual(sender.heard, ["for all"])
     })))
@@ -236,6 +237,41 @@ describe.skipIf(!hasRedis)("when Redis is away", { timeout: 60_000 }, () => {
       yield* Effect.sleep("5 seconds")
       yield* redis.thaw
       yield* end
+    })))
+
+  it.live("publish, join and count fail, whether Redis is frozen or gone, and work again after", () =>
+    withRedis(Effect.gen(function*() {
+      const redis = yield* RedisServer
+      const rooms = yield* process({ timeout: "500 millis" })
+      const { connection, membership } = yield* listen(rooms, plain)
+      const fail = Effect.gen(function*() {
+        const attempts: ReadonlyArray<
+          Effect.Effect<unknown, { readonly reason: { readonly _tag: string } }, Scope.Scope>
+        > = [
+          rooms.publish(plain, 1),
+          rooms.publish(numbers("new"), 1),
+          Effect.scoped(listen(rooms, numbers("new"))),
+          rooms.join(kept, connection),
+          rooms.count(numbers("other"))
+        ]
+        for (const attempt of attempts) {
+          assert.strictEqual((yield* Effect.flip(attempt)).reason._tag, "BrokerUnavailable")
+        }
+        assert.strictEqual(yield* rooms.count(plain), 1)
+      })
+      yield* redis.freeze
+      yield* fail
+      yield* redis.thaw
+      yield* Effect.scoped(listen(rooms, numbers("new")))
+      yield* redis.kill
+      yield* fail
+      yield* membership.leave
+      yield* redis.start
+      const again = listen(rooms, kept).pipe(Effect.retry(Schedule.spaced("100 millis")))
+      const { until } = yield* again
+      yield* rooms.publish(kept, 1)
+      yield* until((heard) => heard.at(-1) === "1")
+      assert.strictEqual(yield* rooms.count(plain), 0)
     })))
 
   it.live("cut off from what is published: a room with a history has it all, the other a gap", () =>

@@ -113,10 +113,12 @@ export const listen = Effect.fnUntraced(function*<Metadata>(
   options?: Rooms.JoinOptions<Metadata>
 ) {
   const heard: Array<Message.Message> = []
+  const overflows: Array<unknown> = []
   const changes = yield* Queue.unbounded<void>()
   const member = {
-    sendUnsafe: (sent: Message.Message | Message.Prepared) => {
+    sendUnsafe: (sent: Message.Message | Message.Prepared, overflow: unknown) => {
       heard.push(Message.isPrepared(sent) ? sent.message : sent)
+      overflows.push(overflow)
       Queue.offerUnsafe(changes, undefined)
       return "Accepted"
     }
@@ -127,6 +129,7 @@ export const listen = Effect.fnUntraced(function*<Metadata>(
   ) => Effect.Effect<Rooms.Membership<Metadata>, RoomError.RoomError | WebSocketError.SendError, Scope.Scope>
   return {
     heard,
+    overflows,
     connection,
     membership: yield* join(room, connection, options),
     /** Waits until enough has been heard. */

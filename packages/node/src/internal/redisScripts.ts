@@ -114,8 +114,9 @@ if redis.call('HDEL', prefix .. 'members:' .. room, id) == 1 then emit(shard, ca
 `)
 
 /**
- * shard, candidate epoch, room; with a history, also for how many milliseconds the room is remembered. Gives the epoch and sequence of the shard, the members
- * (id, "node\nmetadata", id, ...) and, with a history, the epoch and the last offset of the room.
+ * shard, candidate epoch, room; with a history, also for how many milliseconds the room is remembered. Gives the epoch and
+ * the sequence of the shard, the members (id, "node\nmetadata", id, ...) and, with a history, the epoch and the last offset
+ * of the room.
  */
 export const snapshot = script(`
 local shard, candidate, room, remember = unpack(ARGV)
@@ -140,8 +141,8 @@ for i = 1, #ARGV, 2 do redis.call('PEXPIRE', prefix .. 'history:' .. ARGV[i], AR
 `)
 
 /**
- * room, epoch, offset; an empty epoch stands for all. Gives the epoch, the last offset, and what is kept after
- * the offset (pairs of an id and a body); nothing if that is not all there was.
+ * room, epoch, offset; an empty epoch stands for all. Gives the epoch, the last offset, and what is kept after the offset
+ * (pairs of an id and a body); nothing if that is not all there was.
  */
 export const since = script(`
 local room, epoch, offset = unpack(ARGV)
@@ -165,17 +166,16 @@ return { known[1], int(last), kept }
 `)
 
 /**
- * candidate epoch, node, milliseconds. Renews the lease of a node and removes one whose lease has run out. Gives 1 if the
- * node itself was not known: it was removed, or Redis has lost what it knew.
+ * candidate epoch, node, milliseconds. Renews the lease of a node, and removes one whose lease has run out. Gives whether the
+ * node itself was not known (it was removed, or Redis has lost what it knew), and whether one was removed: there may be more.
  */
 export const lease = script(`
 local candidate, node, ttl = unpack(ARGV)
 local time = now()
 local isNew = redis.call('ZADD', prefix .. 'nodes', int(time + ttl), node)
-for _, dead in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'nodes', '-inf', int(time), 'LIMIT', 0, 1)) do
-  reap(dead, candidate)
-end
-return isNew
+local dead = redis.call('ZRANGEBYSCORE', prefix .. 'nodes', '-inf', int(time), 'LIMIT', 0, 1)[1]
+if dead then reap(dead, candidate) end
+return { isNew, dead and 1 or 0 }
 `)
 
 /** candidate epoch, node: removes a node that goes. */

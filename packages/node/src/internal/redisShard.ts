@@ -66,7 +66,7 @@ export class Attachment {
   readonly history: History | undefined
 
   private readonly deliver: (event: BrokerEvent) => void
-  private readonly onLost: (attachment: Attachment) => void
+  private readonly onLost: () => void
   private known: RoomState | undefined
   private position: Position | undefined
   private held: Array<Arrival> | undefined = []
@@ -77,7 +77,7 @@ export class Attachment {
     room: string,
     history: History | undefined,
     deliver: (event: BrokerEvent) => void,
-    onLost: (attachment: Attachment) => void
+    onLost: () => void
   ) {
     this.room = room
     this.history = history
@@ -95,7 +95,7 @@ export class Attachment {
     this.losses++
     if (this.held !== undefined) return
     this.held = []
-    this.onLost(this)
+    this.onLost()
   }
 
   /**
