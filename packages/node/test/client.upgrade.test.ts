@@ -25,6 +25,7 @@ describe("a server that answers with something else than the upgrade (RFC 6455, 
       "neither Upgrade nor Connection",
       (request) => switching(request, { Upgrade: undefined, Connection: undefined })
     ],
+    ["101 in HTTP/1.0, which has no such status", (request) => switching(request).replace("HTTP/1.1", "HTTP/1.0")],
     ["garbage instead of HTTP", () => "SSH-2.0-OpenSSH_9.2\r\n\r\n"],
     ["frames instead of HTTP", () => "\x81\x05hello"],
     ["a malformed header", (request) => switching(request, { "X Y": "z" })]
@@ -33,10 +34,7 @@ describe("a server that answers with something else than the upgrade (RFC 6455, 
   it.live.each(wrong)("%s: BadUpgrade, and the socket is gone", ([, respond]) =>
     Effect.gen(function*() {
       const { accept, url } = yield* listenRaw
-      const connecting = yield* connect(url, { subprotocols: ["v1", "v2"] }).pipe(
-        Effect.flip,
-        Effect.forkChild
-      )
+      const connecting = yield* Effect.forkChild(Effect.flip(connect(url)))
       const peer = yield* accept
       yield* answer(peer, (request) => [respond(request)])
       const { reason } = yield* Fiber.join(connecting)

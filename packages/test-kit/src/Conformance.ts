@@ -8,6 +8,7 @@ import type { Transport } from "@effect-ws/core/Transport"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { ClientHandshakeRule } from "./ClientHandshakeRule.ts"
 import type { Limits, Rule, Step } from "./ConformanceRule.ts"
 import type { HandshakeRule } from "./HandshakeRule.ts"
 import { hostile } from "./internal/conformance/attacks.ts"
@@ -80,7 +81,7 @@ export interface Endpoint<E = never, R = never> {
 export type Result =
   & {
     readonly topic: string
-    readonly rule: Rule | HandshakeRule
+    readonly rule: Rule | HandshakeRule | ClientHandshakeRule
   }
   & (
     | { readonly _tag: "Passed" }

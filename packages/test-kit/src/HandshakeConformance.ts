@@ -7,13 +7,12 @@ import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import { parseUrl, type WebSocketUrl } from "@effect-ws/core/protocol/WebSocketUrl"
 import type { Transport } from "@effect-ws/core/Transport"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Result } from "./Conformance.ts"
 import { accepts, type HandshakeLimits, type HandshakeRule, type Request, request, type Sent } from "./HandshakeRule.ts"
 import { heads, leaving, opening, origins, slow } from "./internal/conformance/handshake.ts"
-import { HttpReader } from "./internal/httpReader.ts"
-import { patience } from "./internal/realTime.ts"
+import { type Head, HttpReader } from "./internal/httpReader.ts"
+import { inTime } from "./internal/realTime.ts"
 import { TestNetwork } from "./TestNetwork.ts"
 import * as WebSocketProbe from "./WebSocketProbe.ts"
 
@@ -116,7 +115,7 @@ export const overTransport = <E, R>({ hasLimits, open, url }: {
     if (text !== "") transport.write([Uint8Array.from(text, (character) => character.charCodeAt(0))])
     if (sent._tag === "Bytes" && sent.ending === "End") transport.end()
     if (sent._tag === "Bytes" && sent.ending === "Reset") transport.destroy()
-    return { answer: reader.answer, ended: reader.ended }
+    return { answer: Effect.map(reader.head, (head) => head && answerOf(head)), ended: reader.ended }
   })
 })
 
@@ -195,8 +194,6 @@ const check = <E, R>(rule: HandshakeRule, { attempt }: Endpoint<E, R>) =>
   Effect.scoped(Effect.gen(function*() {
     const { answer, ended } = yield* attempt(rule.sent, rule.limits ?? {})
     const { outcome } = rule
-    const inTime = <A>(effect: Effect.Effect<A>) =>
-      Effect.raceFirst(Effect.asSome(effect), Effect.as(patience, noneYet))
     if (outcome._tag === "Over") {
       return (yield* inTime(ended))._tag === "None" ? "the connection does not come to its end" : undefined
     }
@@ -227,11 +224,15 @@ const check = <E, R>(rule: HandshakeRule, { attempt }: Endpoint<E, R>) =>
     )
   }))
 
-const noneYet = Option.none()
-
 const parse = Effect.fnUntraced(function*(url: string) {
   const parsed = parseUrl(url)
   return parsed._tag === "WebSocketUrl" ? parsed : yield* Effect.die(new Error(`${url} is no URL: ${parsed.detail}`))
+})
+
+const answerOf = ({ headers, startLine, transport }: Head): Answer => ({
+  status: Number(/^HTTP\/1\.1 (\d{3})/.exec(startLine)?.[1]),
+  headers: Handshake.headersOf(headers.flat()),
+  transport
 })
 
 const linesOf = ({ hostHeader, secure }: WebSocketUrl, { headers }: Request) =>

@@ -7,6 +7,16 @@
 /**
  * @since 0.1.0
  */
+export * as ClientHandshakeConformance from "./ClientHandshakeConformance.ts"
+
+/**
+ * @since 0.1.0
+ */
+export * as ClientHandshakeRule from "./ClientHandshakeRule.ts"
+
+/**
+ * @since 0.1.0
+ */
 export * as Conformance from "./Conformance.ts"
 
 /**

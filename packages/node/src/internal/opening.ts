@@ -98,6 +98,10 @@ export const ask = (
     request.on("upgrade", (response, socket, head) => {
       // Made at once, so that the socket is never without a listener for its errors.
       const transport = NodeTransport.fromSocket(socket, head)
+      if (response.httpVersion !== "1.1") {
+        transport.destroy()
+        return fail(new BadUpgrade({ section: "4.1", detail: "the response is not HTTP/1.1" }))
+      }
       resume(Effect.succeed({ headers: headersOf(response.rawHeaders), transport }))
     })
     request.on("response", (response) => {

@@ -5,6 +5,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { hasProperty } from "effect/Predicate"
 import * as TestClock from "effect/testing/TestClock"
 
@@ -22,3 +23,7 @@ export const sleep = (millis: number): Effect.Effect<void> =>
 
 /** Waits until what has not come by now is taken not to come. */
 export const patience: Effect.Effect<void> = sleep(3000)
+
+/** What comes of an effect, if it comes in time. */
+export const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Option.Option<A>, E, R> =>
+  Effect.raceFirst(Effect.asSome(effect), Effect.as(patience, Option.none()))
