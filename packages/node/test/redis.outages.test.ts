@@ -1,0 +1,28 @@
+import { Room } from "@effect-ws/core"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import { administer, hasRedis, listen, process, withRedis } from "./redisServer.ts"
+
+const options = { timeout: "1 second", lease: "1500 millis" } as const
+const people = Room.make("people", { member: Schema.String })
+
+/** Who is in, as Redis has it. */
+const inRedis = Effect.map(administer, (command) => ({
+  command,
+  members: Effect.map(command<Array<string>>("HKEYS", "effect-ws:members:people"), (ids) => new Set(ids.map(String)))
+}))
+
+describe.skipIf(!hasRedis)("when Redis has forgotten who is in", { timeout: 15_000 }, () => {
+  it.live("members come back, even if not all can at once", () =>
+    withRedis(Effect.gen(function*() {
+      const { command, members } = yield* inRedis
+      const { membership } = yield* listen(yield* process(options), people, { metadata: "Ada" })
+      // Redis learns of the process again, and not of its members.
+      yield* command("ACL", "SETUSER", "default", "-hset")
+      yield* command("FLUSHALL")
+      yield* Effect.repeat(command<ReadonlyArray<unknown>>("ACL", "LOG"), { until: ({ length }) => length > 0 })
+      assert.strictEqual((yield* members).size, 0)
+      yield* command("ACL", "SETUSER", "default", "+hset")
+      yield* Effect.repeat(members, { until: (ids) => ids.has(membership.id) })
+    })))
+})
