@@ -158,7 +158,12 @@ const make = Effect.fnUntraced(function*(options: Options) {
     const [isNew, hasRemoved] = yield* evaluate(Scripts.lease, newId(), node, lease)
     mustReturn ||= isNew === 1
     if (mustReturn) {
-      yield* Effect.forEach(members, ([id, { metadata, room }]) => enter(id, room, metadata), pipelined)
+      // Meanwhile, some leave or change: what counts is what a member is when its turn comes.
+      yield* Effect.forEach(members.keys(), (id) =>
+        Effect.suspend(() => {
+          const member = members.get(id)
+          return member === undefined ? Effect.void : enter(id, member.room, member.metadata)
+        }), pipelined)
       mustReturn = false
     }
     yield* Effect.forEach(

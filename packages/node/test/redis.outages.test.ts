@@ -1,6 +1,6 @@
 import { Room } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Exit, Schema, Scope } from "effect"
 import { administer, hasRedis, listen, process, withRedis } from "./redisServer.ts"
 
 const options = { timeout: "1 second", lease: "1500 millis" } as const
@@ -24,5 +24,25 @@ describe.skipIf(!hasRedis)("when Redis has forgotten who is in", { timeout: 15_0
       assert.strictEqual((yield* members).size, 0)
       yield* command("ACL", "SETUSER", "default", "+hset")
       yield* Effect.repeat(members, { until: (ids) => ids.has(membership.id) })
+    })))
+
+  it.live("who leaves or changes while members come back has left, or is changed", () =>
+    withRedis(Effect.gen(function*() {
+      const { command, members } = yield* inRedis
+      const rooms = yield* process({ ...options, timeout: "10 seconds" })
+      const join = listen(rooms, people, { metadata: "Ada" })
+      const leaving = yield* Scope.make()
+      yield* Effect.replicateEffect(Scope.provide(join, leaving), 1000, { concurrency: 100 })
+      const changing = yield* join
+      const staying = yield* join
+      yield* command("FLUSHALL")
+      yield* Effect.repeat(members, { until: ({ size }) => size > 0 })
+      yield* changing.membership.update("Grace")
+      yield* Scope.close(leaving, Exit.void)
+      // Members come back in the order in which they came.
+      yield* Effect.repeat(members, { until: (ids) => ids.has(staying.membership.id) })
+      assert.sameMembers([...yield* members], [changing.membership.id, staying.membership.id])
+      const changed = yield* command<string>("HGET", "effect-ws:members:people", changing.membership.id)
+      assert.include(String(changed), "Grace")
     })))
 })
