@@ -3,7 +3,7 @@ import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Schema, Stream } from "effect"
-import { frames, open, settle, start } from "./fixture.ts"
+import { frames, isWaiting, open, openStalled, settle, start } from "./fixture.ts"
 import { enterAs, layerWithBroker, otherRooms, Person, shown, talkative } from "./rooms.ts"
 
 const people = Room.make("people", { member: Person })
@@ -156,6 +156,53 @@ describe("what members are told", () => {
       yield* rooms.publish(room, "two")
       assert.deepStrictEqual(yield* frames(peer, 3), ["text in: Ada", "text one", "text two"])
     }).pipe(memory))
+
+  it.effect("a client that catches up without room for what changes stays, and is told who is in when it has", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = talkative("room", { messages: 50 })
+      for (let i = 1; i <= 50; i++) yield* rooms.publish(room, String(i))
+      const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+      const joining = yield* start(rooms.join(room, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+      assert.isTrue(yield* isWaiting(joining))
+      const grace = yield* enterAs(room, "Grace")
+      yield* grace.membership.update({ name: "Admiral" })
+      yield* rooms.publish(room, "51")
+      assert.isTrue(yield* isWaiting(joining))
+      yield* peer.demand(Infinity)
+      yield* Fiber.join(joining)
+      yield* grace.membership.leave
+      const numbers = Array.from({ length: 51 }, (_, i) => `text ${i + 1}`)
+      assert.deepStrictEqual(yield* frames(peer, 54), [
+        "text in: Ada",
+        ...numbers,
+        "text in: Ada Admiral",
+        "text Left Admiral"
+      ])
+    }).pipe(memory))
+
+  it.effect("a gap that a client has no room for while it catches up is told when it has", () => {
+    let happen: (event: RoomBroker.BrokerEvent) => void = () => {}
+    const layer = layerWithBroker((broker) => ({
+      attach: (room, history, receive) => {
+        happen = receive
+        return broker.attach(room, history, receive)
+      }
+    }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = talkative("room", { messages: 50 })
+      for (let i = 1; i <= 50; i++) yield* rooms.publish(room, String(i))
+      const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+      const joining = yield* start(rooms.join(room, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+      assert.isTrue(yield* isWaiting(joining))
+      happen({ _tag: "Gap" })
+      yield* peer.demand(Infinity)
+      yield* Fiber.join(joining)
+      const received = yield* frames(peer, 53)
+      assert.deepStrictEqual(received.slice(50), ["text 50", "text Gap", "text in: Ada"])
+    }).pipe(Effect.provide(layer))
+  })
 
   it.effect("after a gap, all are told of it in its place, and who is in now", () => {
     let happen: (event: RoomBroker.BrokerEvent) => void = () => {}

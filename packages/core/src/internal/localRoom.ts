@@ -24,6 +24,8 @@ export interface LocalMember {
   /** What the broker gave it of the past goes up to here, which may be ahead of what has arrived. */
   ahead: Position | undefined
   state: "Entering" | "CatchingUp" | "Live"
+  /** What happened when its queue was full of messages of the past, and is still to be told. */
+  missed: "Nothing" | "Changes" | "Gap"
 }
 
 /** A message as it was sent to members. */
@@ -87,7 +89,8 @@ export class LocalRoom<Metadata> {
       entered,
       position: undefined,
       ahead: undefined,
-      state: "Entering"
+      state: "Entering",
+      missed: "Nothing"
     }
     this.members.set(connection, member)
     this.entering.set(id, member)
@@ -115,6 +118,15 @@ export class LocalRoom<Metadata> {
     member.position = member.ahead = position
     member.state = "Live"
     this.caughtUp()
+  }
+
+  /** Tells a member what it missed, if its queue has room: first of a gap, then who is in. */
+  makeUp(member: LocalMember): ReturnType<Connection["sendUnsafe"]> {
+    const isGap = member.missed === "Gap"
+    const message = this.noticeOf(() => isGap ? { _tag: "Gap" } : this.snapshot)
+    const outcome = message === undefined ? "Accepted" : member.connection.sendUnsafe(message, "suspend")
+    if (outcome === "Accepted") member.missed = isGap ? "Changes" : "Nothing"
+    return outcome
   }
 
   /** A message as it is sent to members. */
@@ -193,9 +205,16 @@ export class LocalRoom<Metadata> {
     const message = this.members.size > 0 ? this.noticeOf(() => notice) : undefined
     if (message === undefined) return
     const prepared = Message.prepare(message)
-    for (const { connection, state } of this.members.values()) {
-      if (state !== "Entering") connection.sendUnsafe(prepared, this.room.overflow)
+    for (const member of this.members.values()) {
+      if (member.state === "Live") member.connection.sendUnsafe(prepared, this.room.overflow)
+      else if (member.state === "CatchingUp") this.tellLater(member, notice, prepared)
     }
+  }
+
+  // The queue of who catches up is full on purpose, which is no reason for the room's policy.
+  private tellLater(member: LocalMember, notice: Notice<Metadata>, prepared: Message.Prepared): void {
+    if (member.missed === "Nothing" && member.connection.sendUnsafe(prepared, "fail") !== "Full") return
+    if (member.missed !== "Gap") member.missed = notice._tag === "Gap" ? "Gap" : "Changes"
   }
 
   private noticeOf(notice: () => Notice<Metadata>): Message.Message | undefined {
