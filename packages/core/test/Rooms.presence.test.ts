@@ -2,7 +2,7 @@ import * as Room from "@effect-ws/core/Room"
 import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Queue, Schema, Stream } from "effect"
+import { Effect, Fiber, Layer, Queue, Schema, SchemaGetter, Stream } from "effect"
 import { frames, isWaiting, open, openStalled, settle, start } from "./fixture.ts"
 import { enterAs, layerWithBroker, otherRooms, Person, shown, talkative } from "./rooms.ts"
 
@@ -118,6 +118,32 @@ describe("presence", () => {
       yield* enterAs(people, "Ada")
       assert.deepStrictEqual(yield* seen, ["in: ", "Joined Ada"])
     }).pipe(memory))
+})
+
+describe("a schema that cannot decode metadata", () => {
+  const failing = {
+    throws: SchemaGetter.transform<string, string>(() => assert.fail("a mistake")),
+    "takes its time": SchemaGetter.transformEffect((name: string) => Effect.as(Effect.sleep("1 second"), name))
+  }
+  it.effect.each(Object.entries(failing))(
+    "because it %s leaves the room usable",
+    ([, decode]) =>
+      Effect.gen(function*() {
+        const rooms = yield* Rooms.Rooms
+        const encode = SchemaGetter.transform((name: string) => name)
+        const room = Room.make("room", {
+          member: Schema.String.pipe(Schema.decodeTo(Schema.String, { decode, encode }))
+        })
+        const { connection, peer } = yield* open()
+        yield* rooms.join(room, connection, { metadata: "Ada" })
+        yield* rooms.publish(room, "hello")
+        assert.deepStrictEqual(yield* frames(peer, 1), ["text hello"])
+        assert.deepStrictEqual(yield* rooms.members(room), [])
+        // Another process begins with a snapshot.
+        const other = yield* otherRooms
+        assert.deepStrictEqual(yield* other.members(room), [])
+      }).pipe(Effect.provide(Layer.provideMerge(Rooms.layer, RoomBroker.layerMemory)))
+  )
 })
 
 describe("what members are told", () => {

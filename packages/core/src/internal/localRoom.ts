@@ -153,11 +153,10 @@ export class LocalRoom<Metadata> {
     }
   }
 
-  private entered({ id, metadata }: MemberRecord): void {
-    const decoded = this.room.metadata.decode(metadata)
-    // Another version of the program may show what this one does not know.
-    if (decoded._tag === "Some") {
-      const member = { id, metadata: decoded.value }
+  private entered(record: MemberRecord): void {
+    const { id } = record
+    const member = this.decode(record)
+    if (member !== undefined) {
       const _tag = this.present.has(id) ? "Updated" : "Joined"
       this.present.set(id, member)
       this.changed({ _tag, member })
@@ -175,13 +174,19 @@ export class LocalRoom<Metadata> {
   private replaced(members: ReadonlyArray<MemberRecord>, position: Position | undefined): void {
     this.position = position
     this.present.clear()
-    for (const { id, metadata } of members) {
-      const decoded = this.room.metadata.decode(metadata)
-      if (decoded._tag === "Some") this.present.set(id, { id, metadata: decoded.value })
+    for (const record of members) {
+      const member = this.decode(record)
+      if (member !== undefined) this.present.set(record.id, member)
     }
     this.changed(this.snapshot)
     if (this.entering.size > 0) { for (const { id } of members) this.admit(id) }
     Deferred.doneUnsafe(this.ready, Effect.void)
+  }
+
+  // Another version of the program may show what this one does not know.
+  private decode({ id, metadata }: MemberRecord): Member<Metadata> | undefined {
+    const decoded = this.attempt(() => this.room.metadata.decode(metadata))
+    return decoded?._tag === "Some" ? { id, metadata: decoded.value } : undefined
   }
 
   // From here on, a member is told what happens; first, who is in.
