@@ -1,7 +1,7 @@
 import { Room } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Schema, Scope } from "effect"
-import { administer, hasRedis, listen, process, withRedis } from "./redisServer.ts"
+import { administer, hasRedis, listen, process, RedisServer, withRedis } from "./redisServer.ts"
 
 const options = { timeout: "1 second", lease: "1500 millis" } as const
 const people = Room.make("people", { member: Schema.String })
@@ -44,5 +44,27 @@ describe.skipIf(!hasRedis)("when Redis has forgotten who is in", { timeout: 15_0
       assert.sameMembers([...yield* members], [changing.membership.id, staying.membership.id])
       const changed = yield* command<string>("HGET", "effect-ws:members:people", changing.membership.id)
       assert.include(String(changed), "Grace")
+    })))
+})
+
+describe.skipIf(!hasRedis)("a join that failed", { timeout: 15_000 }, () => {
+  it.live("leaves no subscription, though Redis heard of it later", () =>
+    withRedis(Effect.gen(function*() {
+      const redis = yield* RedisServer
+      const { command } = yield* inRedis
+      const rooms = yield* process({ timeout: "300 millis", lease: "10 seconds" })
+      const channels = command<ReadonlyArray<string>>("PUBSUB", "CHANNELS")
+      const subscriptions = Effect.map(command<string>("INFO", "commandstats"), (stats) =>
+        Number(/cmdstat_subscribe:calls=(\d+)/.exec(String(stats))?.[1] ?? 0))
+      yield* redis.freeze
+      assert.strictEqual((yield* Effect.flip(rooms.count(people))).reason._tag, "BrokerUnavailable")
+      yield* redis.thaw
+      yield* Effect.repeat(subscriptions, {
+        until: (count) =>
+          count === 1
+      })
+      yield* Effect.repeat(channels, { until: ({ length }) => length === 0 })
+      assert.strictEqual(yield* rooms.count(people), 0)
+      assert.strictEqual((yield* channels).length, 1)
     })))
 })
