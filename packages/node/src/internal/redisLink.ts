@@ -7,7 +7,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import { Buffer } from "node:buffer"
-import { RESP_TYPES } from "redis"
+import { ClientOfflineError, RESP_TYPES } from "redis"
 import type { Script } from "./redisScripts.ts"
 
 const typeMapping = { [RESP_TYPES.BLOB_STRING]: Buffer }
@@ -16,8 +16,9 @@ const typeMapping = { [RESP_TYPES.BLOB_STRING]: Buffer }
  * Connects twice, with the options of the `NodeRedis` in the context. Both connections come back after an outage, and are
  * given up when Redis is silent for the time of a lease.
  *
- * `bounded` waits no longer than the timeout. `evaluate` runs a script, and fails when there is no answer within the timeout, at once without a connection.
- * `listen` listens to a channel until the scope closes, through outages. `onReady` is called when that goes on after one.
+ * `bounded` waits no longer than the timeout. `evaluate` runs a script, and `listen` listens to a channel until the scope
+ * closes, through outages: both fail when there is no answer within the timeout, and at once without a connection. `onReady`
+ * is called when listening goes on after an outage.
  */
 export const make = Effect.fnUntraced(function*(options: {
   readonly prefix: string
@@ -81,10 +82,14 @@ export const make = Effect.fnUntraced(function*(options: {
   const listen = (shard: number, receive: (bytes: Buffer) => void) => {
     const channel = `${prefix}channel:${shard}`
     const unsubscribe = () => subscriber.unsubscribe(channel, receive, true)
+    const subscribe = attempt(() => subscriber.subscribe(channel, receive, true)).pipe(
+      // Redis may still hear of it, so it has to hear of this after it; nobody waits for that.
+      Effect.onError(() => Effect.sync(() => void unsubscribe().catch(() => {})))
+    )
     return Effect.acquireRelease(
-      attempt(() => subscriber.subscribe(channel, receive, true)).pipe(
-        // Redis may still hear of it, so it has to hear of this after it; nobody waits for that.
-        Effect.onError(() => Effect.sync(() => void unsubscribe().catch(() => {})))
+      // The client would let it wait for a connection.
+      Effect.suspend(() =>
+        subscriber.isReady ? subscribe : Effect.fail(new BrokerUnavailable({ cause: new ClientOfflineError() }))
       ),
       () => Effect.ignore(attempt(unsubscribe))
     )
