@@ -187,11 +187,12 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
       id: string
     ) {
       const local = yield* attach(room)
+      const catchesUp = from !== undefined && room.history !== undefined
       const member = yield* Effect.acquireRelease(
         Effect.suspend(() =>
           local.members.has(connection)
             ? Effect.fail(new RoomError({ room: room.name, reason: new AlreadyMember({}) }))
-            : Effect.succeed(local.add(id, connection, from !== undefined))
+            : Effect.succeed(local.add(id, connection, catchesUp))
         ),
         (member) =>
           Effect.suspend(() => {
@@ -207,7 +208,7 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
       const missed = from === undefined ? undefined : yield* since(room, from)
       yield* update(metadata as Metadata)
       yield* Deferred.await(member.entered)
-      if (missed !== undefined) yield* catchUp(room, local, member, missed)
+      if (catchesUp && missed !== undefined) yield* catchUp(room, local, member, missed)
       return { id, position: Option.fromUndefinedOr(member.position), update }
     })
 

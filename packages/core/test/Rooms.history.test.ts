@@ -215,6 +215,19 @@ describe("catching up while others publish", () => {
     }).pipe(Effect.provide(layer))
   })
 
+  it.effect("in a room that keeps nothing, asking for the oldest costs nothing of what is new", () => {
+    const room = Room.make("room")
+    const publication = { message: "new", except: undefined, overflow: room.overflow }
+    const layer = layerWithBroker((broker) => ({
+      enter: (name, member) => Effect.andThen(broker.enter(name, member), broker.publish(name, publication, undefined))
+    }))
+    return Effect.gen(function*() {
+      const { peer } = yield* enter(room, {}, { from: "oldest" })
+      yield* publishAll(room, "newer")
+      assert.deepStrictEqual(yield* frames(peer, 2), ["text new", "text newer"])
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("a client so slow that messages are dropped before it gets them is told", () =>
     Effect.gen(function*() {
       const rooms = yield* Rooms.Rooms
