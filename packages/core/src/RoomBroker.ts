@@ -109,6 +109,15 @@ export interface Kept {
 }
 
 /**
+ * Makes an id of 11 letters and digits, from 53 random bits: for a member, an epoch, a process.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const newId = (random: Random.Random): string =>
+  Math.floor(random.nextDoubleUnsafe() * 2 ** 53).toString(36).padStart(11, "0")
+
+/**
  * Provides a broker for the rooms of one process.
  *
  * **Details**
@@ -135,7 +144,7 @@ export const layerMemory: Layer.Layer<RoomBroker> = Layer.effect(
       let room = rooms.get(name)
       if (room === undefined) rooms.set(name, room = new MemoryRoom())
       if (room.history !== undefined || history === undefined) return room
-      const made = new RoomHistory(random.nextDoubleUnsafe().toString(36).slice(2), history)
+      const made = new RoomHistory(newId(random), history)
       room.history = made
       run(Effect.repeat(
         Effect.andThen(

@@ -215,7 +215,7 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
     return Rooms.of({
       join: Effect.fnUntraced(function*(room, connection, options = {}) {
         const scope = yield* Scope.fork(yield* Effect.scope)
-        const id = random.nextDoubleUnsafe().toString(36).slice(2)
+        const id = RoomBroker.newId(random)
         const entered = yield* enter(room, connection, options, id).pipe(
           Scope.provide(scope),
           Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))

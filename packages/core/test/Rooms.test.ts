@@ -4,7 +4,7 @@ import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import { BrokerUnavailable, RoomError } from "@effect-ws/core/RoomError"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Metric, Schema, Scope } from "effect"
+import { Effect, Exit, Layer, Metric, Random, Schema, Scope } from "effect"
 import { counted, negotiated } from "./deflate.ts"
 import { frames, open, openStalled, reasonOf, settle, start } from "./fixture.ts"
 import { enter, layerWithBroker, otherRooms } from "./rooms.ts"
@@ -214,6 +214,18 @@ describe("membership", () => {
       assert.strictEqual(yield* rooms.count(lobby), 1)
       yield* rooms.join(Room.make("kitchen"), connection)
     }).pipe(memory))
+
+  it.effect("ids are as long for whatever is drawn", () =>
+    Effect.gen(function*() {
+      const draws = [0, 2 ** -53, 0.5, 1 - 2 ** -53]
+      const random = { nextIntUnsafe: () => 0, nextDoubleUnsafe: () => draws.shift()! }
+      const layer = Layer.fresh(Rooms.layerMemory).pipe(Layer.provide(Layer.succeed(Random.Random, random)))
+      const ids = yield* Effect.provide(
+        Effect.replicateEffect(Effect.map(enter(Room.make("lobby")), ({ membership }) => membership.id), draws.length),
+        layer
+      )
+      assert.deepStrictEqual(ids, ["00000000000", "00000000001", "18ce53un18g", "2gosa7pa2gv"])
+    }))
 
   it.effect("rooms of one name are one room", () =>
     Effect.gen(function*() {

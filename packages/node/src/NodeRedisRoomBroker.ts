@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { History, Position } from "@effect-ws/core/Room"
-import { type MemberRecord, RoomBroker } from "@effect-ws/core/RoomBroker"
+import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import { type BrokerUnavailable, InsufficientHistory, RoomError } from "@effect-ws/core/RoomError"
 import type { NodeRedis } from "@effect/platform-node/NodeRedis"
 import * as Deferred from "effect/Deferred"
@@ -84,12 +84,12 @@ export interface Options {
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options = {}): Layer.Layer<RoomBroker, BrokerUnavailable, NodeRedis> =>
-  Layer.effect(RoomBroker, make(options))
+export const layer = (options: Options = {}): Layer.Layer<RoomBroker.RoomBroker, BrokerUnavailable, NodeRedis> =>
+  Layer.effect(RoomBroker.RoomBroker, make(options))
 
 const make = Effect.fnUntraced(function*(options: Options) {
   const random = yield* Random.Random
-  const newId = () => random.nextDoubleUnsafe().toString(36).slice(2)
+  const newId = () => RoomBroker.newId(random)
   const node = newId()
   const shardCount = options.shards ?? 64
   const lease = Duration.toMillis(options.lease ?? "15 seconds")
@@ -97,7 +97,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const run = yield* FiberHandle.runtime(recovering)<never>()
 
   // The members of this process, and those who left when Redis could not be told.
-  const members = new Map<string, { readonly room: string; readonly metadata: MemberRecord["metadata"] }>()
+  const members = new Map<string, { readonly room: string; readonly metadata: RoomBroker.MemberRecord["metadata"] }>()
   const departed = new Map<string, string>()
   const attachments = new Set<Attachment>()
   const shards = new Set<Shard>()
@@ -132,7 +132,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
     })
   })
 
-  const enter = (id: string, room: string, metadata: MemberRecord["metadata"]) =>
+  const enter = (id: string, room: string, metadata: RoomBroker.MemberRecord["metadata"]) =>
     Effect.asVoid(
       evaluate(
         Scripts.enter,
@@ -223,7 +223,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const missedSince = (room: string) => (position: Position) =>
     Effect.map(keptSince(room, position), (kept) => kept?.events)
 
-  return RoomBroker.of({
+  return RoomBroker.RoomBroker.of({
     attach: Effect.fnUntraced(function*(room, history, receive) {
       const resynchronizing = yield* FiberHandle.make<void>()
       const resynchronize = yield* FiberHandle.runtime(resynchronizing)<never>()
@@ -288,11 +288,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
 const pipelined = { concurrency: 64, discard: true } as const
 
-const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<MemberRecord> => {
-  const members: Array<MemberRecord> = []
+const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<RoomBroker.MemberRecord> => {
+  const members: Array<RoomBroker.MemberRecord> = []
   for (let i = 0; i < fields.length; i += 2) {
     const value = String(fields[i + 1])
-    const metadata = RedisEvents.parseJson(value.slice(value.indexOf("\n") + 1)) as MemberRecord["metadata"]
+    const metadata = RedisEvents.parseJson(value.slice(value.indexOf("\n") + 1)) as RoomBroker.MemberRecord["metadata"]
     members.push({ id: String(fields[i]), metadata })
   }
   return members
