@@ -60,8 +60,14 @@ export interface History {
  *
  * **Details**
  *
- * An epoch ends when the room is forgotten, or its broker loses what it knew: then offsets mean something else, and a client
- * that comes with an old position gets a typed error instead of wrong messages.
+ * An epoch ends when the room is forgotten, or its broker loses all that it knew: then offsets mean something else, and a
+ * client that comes with an old position gets a typed error instead of wrong messages.
+ *
+ * **Gotchas**
+ *
+ * A broker that loses only the latest, such as a Redis that comes back with an older state, goes on in the same epoch, and
+ * gives the lost offsets to other messages. A client that has seen the lost ones misses those, or gets `InsufficientHistory`
+ * while they are still fewer.
  *
  * @category models
  * @since 0.1.0

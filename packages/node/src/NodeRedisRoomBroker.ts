@@ -64,8 +64,11 @@ export interface Options {
  *
  * **Gotchas**
  *
- * Redis Cluster is not supported, as a room and its channel have keys that it would put on different nodes. With replicas, a
- * failover may lose the latest messages of a history.
+ * Redis Cluster is not supported, as a room and its channel have keys that it would put on different nodes.
+ *
+ * A Redis that comes back with an older state, after a restart from a snapshot or a failover to a replica that was behind,
+ * has lost the latest messages of its histories, and gives their positions to new ones: what is missed in between may be
+ * missed in silence. One that persists every command before it answers (`appendfsync always`), or nothing at all, does not.
  *
  * **Example** (Rooms across processes)
  *
