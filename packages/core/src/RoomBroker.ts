@@ -98,7 +98,8 @@ export type BrokerEvent =
   | Gap
 
 /**
- * What a room has kept: messages in order, and the position up to which they go.
+ * What a room has kept: messages in order, and the position up to which they go. `hasMore` tells that there are more after
+ * it, which are to be asked for next: a broker need not give all at once.
  *
  * @category models
  * @since 0.1.0
@@ -106,6 +107,7 @@ export type BrokerEvent =
 export interface Kept {
   readonly messages: ReadonlyArray<{ readonly message: Message; readonly position: Position }>
   readonly position: Position | undefined
+  readonly hasMore: boolean
 }
 
 /**
@@ -210,7 +212,7 @@ export const layerMemory: Layer.Layer<RoomBroker> = Layer.effect(
           const kept = rooms.get(name)?.history?.since(from, clock.currentTimeMillisUnsafe())
           if (kept !== undefined) return Effect.succeed(kept)
           return from === "oldest"
-            ? Effect.succeed({ messages: [], position: undefined })
+            ? Effect.succeed({ messages: [], position: undefined, hasMore: false })
             : Effect.fail(new RoomError({ room: name, reason: new InsufficientHistory({}) }))
         })
     })

@@ -165,7 +165,7 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
             if (rendered !== undefined) yield* sendWaiting(connection, () => connection.sendUnsafe(rendered, "suspend"))
           }
           let { position } = kept
-          let recent = local.recentSince(position)
+          let recent = kept.hasMore ? undefined : local.recentSince(position)
           while (recent !== undefined) {
             if (recent.length === 0 && member.missed === "Nothing") return local.goLive(member, position)
             for (const { prepared } of recent) {

@@ -215,6 +215,49 @@ describe("catching up while others publish", () => {
     }).pipe(Effect.provide(layer))
   })
 
+  it.effect("a broker that gives what it has kept in parts is asked for all of them", () => {
+    const layer = layerWithBroker((broker) => ({
+      since: (room, from) =>
+        Effect.map(broker.since(room, from), ({ messages, position }) => {
+          const hasMore = messages.length > 3
+          return { messages: messages.slice(0, 3), position: hasMore ? messages[2]!.position : position, hasMore }
+        })
+    }))
+    return Effect.gen(function*() {
+      const room = Room.make("kept", { history: { messages: 50 }, stamp })
+      yield* publishNumbers(room, 1, 10)
+      const { membership, peer } = yield* enter(room, {}, { from: "oldest" })
+      yield* publishNumbers(room, 11, 11)
+      assert.strictEqual(Option.getOrThrow(membership.position).offset, 10)
+      assert.deepStrictEqual(yield* frames(peer, 11), numbered(1, 11))
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.effect("what waits for a slow client is bounded in bytes: beyond that, the broker is asked again", () => {
+    let asked = 0
+    const layer = layerWithBroker((broker) => ({
+      since: (room, from) => {
+        asked++
+        return broker.since(room, from)
+      }
+    }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = Room.make("kept", { history: { messages: 50 } })
+      yield* publishNumbers(room, 1, 30)
+      const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20, maxQueuedBytes: 4 << 20 })
+      const joining = yield* start(rooms.join(room, connection, { from: "oldest" }))
+      assert.isTrue(yield* isWaiting(joining))
+      for (let i = 0; i < 3; i++) yield* rooms.publish(room, String(i).repeat(500_000))
+      assert.strictEqual(asked, 1)
+      yield* peer.demand(Infinity)
+      yield* Fiber.join(joining)
+      const received = yield* frames(peer, 33)
+      assert.deepStrictEqual(received.slice(30).map((frame) => frame.slice(0, 6)), ["text 0", "text 1", "text 2"])
+      assert.strictEqual(asked, 2)
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("in a room that keeps nothing, asking for the oldest costs nothing of what is new", () => {
     const room = Room.make("room")
     const publication = { message: "new", except: undefined, overflow: room.overflow }

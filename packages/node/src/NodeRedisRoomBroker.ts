@@ -206,10 +206,10 @@ const make = Effect.fnUntraced(function*(options: Options) {
     })
   }
 
-  // What a room has kept, and up to where; nothing if that is not all there was.
-  const keptSince = (room: string, from: Position | "oldest") =>
+  // What a room has kept, or the first part of it, and up to where; nothing if that is not all there was.
+  const keptSince = (room: string, from: Position | "oldest", ...atMost: [] | [number]) =>
     Effect.map(
-      evaluate(Scripts.since, room, from === "oldest" ? "" : from.epoch, from === "oldest" ? 0 : from.offset),
+      evaluate(Scripts.since, room, ...(from === "oldest" ? ["", 0] : [from.epoch, from.offset]), ...atMost),
       (reply) => {
         if (reply === null) return undefined
         const [epochBytes, last, entries] = reply as [Buffer, Buffer, Array<Buffer>]
@@ -220,7 +220,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
           const event = RedisEvents.parseBody(entries[i + 1]!, position)?.event
           if (event?._tag === "Published") events.push({ ...event, position })
         }
-        return { events, position: { epoch, offset: Number(last) } }
+        const upTo = Number.parseInt(String(entries.at(-2) ?? last), 10)
+        return { events, position: { epoch, offset: upTo }, hasMore: upTo < Number(last) }
       }
     )
   const missedSince = (room: string) => (position: Position) =>
@@ -278,17 +279,23 @@ const make = Effect.fnUntraced(function*(options: Options) {
       }),
 
     since: Effect.fnUntraced(function*(room, from) {
-      const kept = yield* inRoom(room)(keptSince(room, from))
+      const kept = yield* inRoom(room)(keptSince(room, from, messagesAtOnce))
       if (kept === undefined) {
-        if (from === "oldest") return { messages: [], position: undefined }
+        if (from === "oldest") return { messages: [], position: undefined, hasMore: false }
         return yield* new RoomError({ room, reason: new InsufficientHistory({}) })
       }
-      const { events, position } = kept
-      return { messages: events.map(({ publication: { message }, position }) => ({ message, position })), position }
+      const { events, hasMore, position } = kept
+      return {
+        messages: events.map(({ publication: { message }, position }) => ({ message, position })),
+        position,
+        hasMore
+      }
     })
   })
 })
 
+// A client may take its time for what it asked for, and all that it got from Redis waits in memory.
+const messagesAtOnce = 256
 const pipelined = { concurrency: 64, discard: true } as const
 
 const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<RoomBroker.MemberRecord> => {

@@ -149,6 +149,18 @@ describe.skipIf(!hasRedis)("history in Redis", { timeout: 60_000 }, () => {
       assert.deepStrictEqual([...before.heard, ...after.heard], range(1, last))
     })))
 
+  it.live("a long history comes whole, and is followed by what is new", () =>
+    withRedis(Effect.gen(function*() {
+      const rooms = yield* process()
+      const room = numbers("room", { messages: 1000 })
+      const count = 600
+      yield* Effect.forEach(range(1, count), (n) => rooms.publish(room, Number(n)), { concurrency: 100 })
+      const { heard, until } = yield* listen(rooms, room, { from: "oldest" })
+      yield* rooms.publish(room, count + 1)
+      yield* until(({ length }) => length > count)
+      assert.deepStrictEqual(heard, range(1, count + 1))
+    })))
+
   it.live("what is not there any more is told, and so are positions of another epoch and of the future", () =>
     withRedis(Effect.gen(function*() {
       const rooms = yield* process()

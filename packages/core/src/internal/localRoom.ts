@@ -36,8 +36,9 @@ interface Recent {
 
 // What may wait for a consumer of a stream. Beyond it, all is dropped and the consumer told to begin anew.
 const maxWaiting = 1024
-// The latest messages that members who catch up need not ask the broker for.
+// The latest messages that members who catch up need not ask the broker for: so many, and so long together.
 const maxRecent = 1024
+const maxRecentLength = 1024 * 1024
 
 export class LocalRoom<Metadata> {
   readonly members = new Map<Connection, LocalMember>()
@@ -52,6 +53,7 @@ export class LocalRoom<Metadata> {
   private position: Position | undefined
   private catchingUp = 0
   private recent: Array<Recent> = []
+  private recentLength = 0
 
   /** A room whose own functions may throw: that is told `onDefect`, and costs the message it is about. */
   constructor(room: Room<Metadata, never>, onDefect: (defect: unknown) => void) {
@@ -146,7 +148,11 @@ export class LocalRoom<Metadata> {
     }
     if (this.catchingUp > 0 && position !== undefined) {
       this.recent.push({ position, prepared })
-      if (this.recent.length > maxRecent) this.recent.shift()
+      this.recentLength += rendered.length
+      // The latest stays in any case: without one, there would seem to be nothing to catch up with.
+      while (this.recent.length > maxRecent || (this.recentLength > maxRecentLength && this.recent.length > 1)) {
+        this.recentLength -= this.recent.shift()!.prepared.message.length
+      }
     }
     for (const queue of this.messageQueues) {
       offer<Published | Gap>(queue, { _tag: "Published", message, position }, () => ({ _tag: "Gap" }))
@@ -237,7 +243,9 @@ export class LocalRoom<Metadata> {
   }
 
   private caughtUp(): void {
-    if (--this.catchingUp === 0) this.recent = []
+    if (--this.catchingUp > 0) return
+    this.recent = []
+    this.recentLength = 0
   }
 }
 

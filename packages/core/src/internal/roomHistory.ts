@@ -53,7 +53,7 @@ export class RoomHistory {
     for (let offset = from === "oldest" ? this.first : from.offset + 1; offset <= this.last; offset++) {
       messages.push({ message: this.at(offset).message, position: { epoch: this.epoch, offset } })
     }
-    return { messages, position: this.position }
+    return { messages, position: this.position, hasMore: false }
   }
 
   /** Drops what is too old. */

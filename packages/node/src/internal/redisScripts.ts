@@ -141,11 +141,11 @@ for i = 1, #ARGV, 2 do redis.call('PEXPIRE', prefix .. 'history:' .. ARGV[i], AR
 `)
 
 /**
- * room, epoch, offset; an empty epoch stands for all. Gives the epoch, the last offset, and what is kept after the offset
- * (pairs of an id and a body); nothing if that is not all there was.
+ * room, epoch, offset, perhaps how many at most; an empty epoch stands for all. Gives the epoch, the last offset, and what is
+ * kept after the offset (pairs of an id and a body), the oldest first; nothing if that is not all there was.
  */
 export const since = script(`
-local room, epoch, offset = unpack(ARGV)
+local room, epoch, offset, count = unpack(ARGV)
 offset = tonumber(offset)
 local known = redis.call('HMGET', prefix .. 'history:' .. room, 'epoch', 'offset', 'age')
 if not known[1] then return false end
@@ -158,7 +158,8 @@ elseif epoch ~= known[1] or offset > last or offset + 1 < first then
   return false
 end
 local kept = {}
-for _, entry in ipairs(redis.call('XRANGE', stream, int(offset + 1), '+')) do
+local limit = count and { 'COUNT', count } or {}
+for _, entry in ipairs(redis.call('XRANGE', stream, int(offset + 1), '+', unpack(limit))) do
   table.insert(kept, entry[1])
   table.insert(kept, entry[2][2])
 end
