@@ -312,7 +312,7 @@ describe("onConnect", () => {
       assert.strictEqual(error.reason.closeEvent.code, 4401)
     }).pipe(Effect.provide(network)))
 
-  it.effect("that succeeds on a connection that closes: what the server sent is received, and what is buffered stays", () =>
+  it.effect("that succeeds while the server closes: what was sent is received, and what is buffered stays", () =>
     Effect.gen(function*() {
       const ready = yield* Deferred.make<void>()
       const { accept, client } = yield* open({ onConnect: () => Deferred.await(ready) })

@@ -126,14 +126,14 @@ describe("the chat's server", { timeout: 60_000 }, () => {
 })
 
 describe("a page that is too slow", () => {
-  it.effect("is told that it misses something, and closed with 1013 when that happens again before it has caught up", () =>
+  it.effect("is told what it misses, and closed with 1013 when it falls behind again", () =>
     Effect.gen(function*() {
       const open = (name: string) =>
         TypedConnection.connect(Protocol.page, `ws://test/chat?id=${name}&name=${name}`, { receiveBufferBytes: 1024 })
       const speakers = yield* Effect.replicateEffect(open("Ada"), 10)
       const text = "x".repeat(500)
-      // More than the server has at hand for who catches up, and the part that it keeps is more than it can send to a page
-      // that does not read.
+      // More than the server has at hand for who catches up; and what it keeps is more than it can send to a page that
+      // does not read.
       const talk = Effect.forEach(speakers, (speaker) =>
         Effect.andThen(
           speaker.sendAll(Array.from({ length: 110 }, () => ({ _tag: "Say", text }) as const)),
