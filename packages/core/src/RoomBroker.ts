@@ -232,7 +232,10 @@ class MemoryRoom {
   inTurn(act: () => void): void {
     if (this.waiting !== undefined) return void this.waiting.push(act)
     const waiting = this.waiting = [act]
-    for (const next of waiting) next()
-    this.waiting = undefined
+    try {
+      for (const next of waiting) next()
+    } finally {
+      this.waiting = undefined
+    }
   }
 }

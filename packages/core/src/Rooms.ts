@@ -17,7 +17,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Connection } from "./Connection.ts"
 import { type LocalMember, LocalRoom } from "./internal/localRoom.ts"
-import type { Message, Prepared } from "./Message.ts"
 import type { Gap, Member, Position, Presence, Published, Room, RoomOverflow } from "./Room.ts"
 import * as RoomBroker from "./RoomBroker.ts"
 import { AlreadyMember, InsufficientHistory, RoomError } from "./RoomError.ts"
@@ -76,7 +75,8 @@ export class Rooms extends Context.Service<Rooms, {
  * - `metadata` is what the others see of it.
  * - `from` asks for messages of the past: those after a position, or the `"oldest"` that the room has kept and all after it.
  *   They are sent in order, waiting where the connection's queue is full, and those published meanwhile follow without a gap
- *   or a repetition. `join` succeeds when all are sent. If some are missing, it fails with `InsufficientHistory`.
+ *   or a repetition. `join` succeeds when all are sent. If some are missing, it fails with `InsufficientHistory`. What the
+ *   room's `notify` says meanwhile and the queue has no room for is made up for by a `Gap`, if there was one, and a `Snapshot`.
  *
  * @category models
  * @since 0.1.0
@@ -157,18 +157,22 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
 
     const catchUp = Effect.fnUntraced(
       function*<M>(room: Room<M, never>, local: LocalRoom<M>, member: LocalMember, first: RoomBroker.Kept) {
+        const { connection } = member
         let kept = first
         while (true) {
           for (const { message, position } of kept.messages) {
             const rendered = local.render(message, position)
-            if (rendered !== undefined) yield* sendWaiting(member.connection, rendered)
+            if (rendered !== undefined) yield* sendWaiting(connection, () => connection.sendUnsafe(rendered, "suspend"))
           }
           let { position } = kept
           let recent = local.recentSince(position)
           while (recent !== undefined) {
-            if (recent.length === 0) return local.goLive(member, position)
-            for (const { prepared } of recent) yield* sendWaiting(member.connection, prepared)
-            position = recent.at(-1)?.position
+            if (recent.length === 0 && member.missed === "Nothing") return local.goLive(member, position)
+            for (const { prepared } of recent) {
+              yield* sendWaiting(connection, () => connection.sendUnsafe(prepared, "suspend"))
+            }
+            position = recent.at(-1)?.position ?? position
+            if (member.missed !== "Nothing") yield* sendWaiting(connection, () => local.makeUp(member))
             recent = local.recentSince(position)
           }
           kept = yield* since(room, position ?? "oldest")
@@ -260,12 +264,15 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
 export const layerMemory: Layer.Layer<Rooms> = Layer.provide(layer, RoomBroker.layerMemory)
 
 // However full the queue is, a message of the past waits for room.
-const sendWaiting = (connection: Connection, message: Message | Prepared): Effect.Effect<void, SendError> =>
+const sendWaiting = (
+  connection: Connection,
+  send: () => ReturnType<Connection["sendUnsafe"]>
+): Effect.Effect<void, SendError> =>
   Effect.suspend(() => {
-    const outcome = connection.sendUnsafe(message, "suspend")
+    const outcome = send()
     if (outcome === "NotOpen") return Effect.fail(new SendError({ reason: new ConnectionNotOpen({}) }))
     return outcome === "Full"
-      ? Effect.andThen(connection.drained, sendWaiting(connection, message))
+      ? Effect.andThen(connection.drained, sendWaiting(connection, send))
       : Effect.void
   })
 

@@ -2,8 +2,8 @@ import * as Room from "@effect-ws/core/Room"
 import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Queue, Schema, Stream } from "effect"
-import { frames, open, settle, start } from "./fixture.ts"
+import { Effect, Fiber, Layer, Queue, Schema, SchemaGetter, Stream } from "effect"
+import { frames, isWaiting, open, openStalled, settle, start } from "./fixture.ts"
 import { enterAs, layerWithBroker, otherRooms, Person, shown, talkative } from "./rooms.ts"
 
 const people = Room.make("people", { member: Person })
@@ -120,6 +120,32 @@ describe("presence", () => {
     }).pipe(memory))
 })
 
+describe("a schema that cannot decode metadata", () => {
+  const failing = {
+    throws: SchemaGetter.transform<string, string>(() => assert.fail("a mistake")),
+    "takes its time": SchemaGetter.transformEffect((name: string) => Effect.as(Effect.sleep("1 second"), name))
+  }
+  it.effect.each(Object.entries(failing))(
+    "because it %s leaves the room usable",
+    ([, decode]) =>
+      Effect.gen(function*() {
+        const rooms = yield* Rooms.Rooms
+        const encode = SchemaGetter.transform((name: string) => name)
+        const room = Room.make("room", {
+          member: Schema.String.pipe(Schema.decodeTo(Schema.String, { decode, encode }))
+        })
+        const { connection, peer } = yield* open()
+        yield* rooms.join(room, connection, { metadata: "Ada" })
+        yield* rooms.publish(room, "hello")
+        assert.deepStrictEqual(yield* frames(peer, 1), ["text hello"])
+        assert.deepStrictEqual(yield* rooms.members(room), [])
+        // Another process begins with a snapshot.
+        const other = yield* otherRooms
+        assert.deepStrictEqual(yield* other.members(room), [])
+      }).pipe(Effect.provide(Layer.provideMerge(Rooms.layer, RoomBroker.layerMemory)))
+  )
+})
+
 describe("what members are told", () => {
   it.effect("who joins is told who is in, first; the others are told who joins and leaves", () =>
     Effect.gen(function*() {
@@ -156,6 +182,53 @@ describe("what members are told", () => {
       yield* rooms.publish(room, "two")
       assert.deepStrictEqual(yield* frames(peer, 3), ["text in: Ada", "text one", "text two"])
     }).pipe(memory))
+
+  it.effect("a client that catches up without room for what changes stays, and is told who is in when it has", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = talkative("room", { messages: 50 })
+      for (let i = 1; i <= 50; i++) yield* rooms.publish(room, String(i))
+      const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+      const joining = yield* start(rooms.join(room, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+      assert.isTrue(yield* isWaiting(joining))
+      const grace = yield* enterAs(room, "Grace")
+      yield* grace.membership.update({ name: "Admiral" })
+      yield* rooms.publish(room, "51")
+      assert.isTrue(yield* isWaiting(joining))
+      yield* peer.demand(Infinity)
+      yield* Fiber.join(joining)
+      yield* grace.membership.leave
+      const numbers = Array.from({ length: 51 }, (_, i) => `text ${i + 1}`)
+      assert.deepStrictEqual(yield* frames(peer, 54), [
+        "text in: Ada",
+        ...numbers,
+        "text in: Ada Admiral",
+        "text Left Admiral"
+      ])
+    }).pipe(memory))
+
+  it.effect("a gap that a client has no room for while it catches up is told when it has", () => {
+    let happen: (event: RoomBroker.BrokerEvent) => void = () => {}
+    const layer = layerWithBroker((broker) => ({
+      attach: (room, history, receive) => {
+        happen = receive
+        return broker.attach(room, history, receive)
+      }
+    }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = talkative("room", { messages: 50 })
+      for (let i = 1; i <= 50; i++) yield* rooms.publish(room, String(i))
+      const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+      const joining = yield* start(rooms.join(room, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+      assert.isTrue(yield* isWaiting(joining))
+      happen({ _tag: "Gap" })
+      yield* peer.demand(Infinity)
+      yield* Fiber.join(joining)
+      const received = yield* frames(peer, 53)
+      assert.deepStrictEqual(received.slice(50), ["text 50", "text Gap", "text in: Ada"])
+    }).pipe(Effect.provide(layer))
+  })
 
   it.effect("after a gap, all are told of it in its place, and who is in now", () => {
     let happen: (event: RoomBroker.BrokerEvent) => void = () => {}

@@ -15,6 +15,7 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as RcMap from "effect/RcMap"
 import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
 import type { Buffer } from "node:buffer"
 import { crc32 } from "node:zlib"
 import * as RedisEvents from "./internal/redisEvents.ts"
@@ -149,11 +150,21 @@ const make = Effect.fnUntraced(function*(options: Options) {
       evaluate(Scripts.leave, shardOf(room), newId(), RedisEvents.body({ kind: "Left", room, id }), room, node, id)
     )
 
-  // Renews the lease. If this node was taken for dead, or Redis has forgotten all, its members come back.
-  const renew: Effect.Effect<void, BrokerUnavailable> = Effect.gen(function*() {
+  // Renews the lease. If this node was taken for dead, or Redis has forgotten all, its members come back: Redis says so once,
+  // and that holds until all of them have.
+  let mustReturn = false
+  const oneAtATime = yield* Semaphore.make(1)
+  const renewOnce = Effect.gen(function*() {
     const [isNew, hasRemoved] = yield* evaluate(Scripts.lease, newId(), node, lease)
-    if (isNew === 1) {
-      yield* Effect.forEach(members, ([id, { metadata, room }]) => enter(id, room, metadata), pipelined)
+    mustReturn ||= isNew === 1
+    if (mustReturn) {
+      // Meanwhile, some leave or change: what counts is what a member is when its turn comes.
+      yield* Effect.forEach(members.keys(), (id) =>
+        Effect.suspend(() => {
+          const member = members.get(id)
+          return member === undefined ? Effect.void : enter(id, member.room, member.metadata)
+        }), pipelined)
+      mustReturn = false
     }
     yield* Effect.forEach(
       departed,
@@ -164,8 +175,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
       history === undefined ? [] : [room, remembered(history)]
     )
     yield* evaluate(Scripts.remember, ...kept)
-    if (hasRemoved === 1) yield* renew
+    return hasRemoved === 1
   })
+  const renew = oneAtATime.withPermit(Effect.repeat(renewOnce, { while: (mayRemoveMore) => mayRemoveMore }))
 
   // Finds out what was missed, as soon as that is possible.
   const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, pipelined)).pipe(

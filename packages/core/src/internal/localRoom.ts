@@ -24,6 +24,8 @@ export interface LocalMember {
   /** What the broker gave it of the past goes up to here, which may be ahead of what has arrived. */
   ahead: Position | undefined
   state: "Entering" | "CatchingUp" | "Live"
+  /** What happened when its queue was full of messages of the past, and is still to be told. */
+  missed: "Nothing" | "Changes" | "Gap"
 }
 
 /** A message as it was sent to members. */
@@ -87,7 +89,8 @@ export class LocalRoom<Metadata> {
       entered,
       position: undefined,
       ahead: undefined,
-      state: "Entering"
+      state: "Entering",
+      missed: "Nothing"
     }
     this.members.set(connection, member)
     this.entering.set(id, member)
@@ -117,6 +120,15 @@ export class LocalRoom<Metadata> {
     this.caughtUp()
   }
 
+  /** Tells a member what it missed, if its queue has room: first of a gap, then who is in. */
+  makeUp(member: LocalMember): ReturnType<Connection["sendUnsafe"]> {
+    const isGap = member.missed === "Gap"
+    const message = this.noticeOf(() => isGap ? { _tag: "Gap" } : this.snapshot)
+    const outcome = message === undefined ? "Accepted" : member.connection.sendUnsafe(message, "suspend")
+    if (outcome === "Accepted") member.missed = isGap ? "Changes" : "Nothing"
+    return outcome
+  }
+
   /** A message as it is sent to members. */
   render(message: Message.Message, position: Position | undefined): Message.Message | undefined {
     const { stamp } = this.room
@@ -141,11 +153,10 @@ export class LocalRoom<Metadata> {
     }
   }
 
-  private entered({ id, metadata }: MemberRecord): void {
-    const decoded = this.room.metadata.decode(metadata)
-    // Another version of the program may show what this one does not know.
-    if (decoded._tag === "Some") {
-      const member = { id, metadata: decoded.value }
+  private entered(record: MemberRecord): void {
+    const { id } = record
+    const member = this.decode(record)
+    if (member !== undefined) {
       const _tag = this.present.has(id) ? "Updated" : "Joined"
       this.present.set(id, member)
       this.changed({ _tag, member })
@@ -163,13 +174,19 @@ export class LocalRoom<Metadata> {
   private replaced(members: ReadonlyArray<MemberRecord>, position: Position | undefined): void {
     this.position = position
     this.present.clear()
-    for (const { id, metadata } of members) {
-      const decoded = this.room.metadata.decode(metadata)
-      if (decoded._tag === "Some") this.present.set(id, { id, metadata: decoded.value })
+    for (const record of members) {
+      const member = this.decode(record)
+      if (member !== undefined) this.present.set(record.id, member)
     }
     this.changed(this.snapshot)
     if (this.entering.size > 0) { for (const { id } of members) this.admit(id) }
     Deferred.doneUnsafe(this.ready, Effect.void)
+  }
+
+  // Another version of the program may show what this one does not know.
+  private decode({ id, metadata }: MemberRecord): Member<Metadata> | undefined {
+    const decoded = this.attempt(() => this.room.metadata.decode(metadata))
+    return decoded?._tag === "Some" ? { id, metadata: decoded.value } : undefined
   }
 
   // From here on, a member is told what happens; first, who is in.
@@ -193,9 +210,16 @@ export class LocalRoom<Metadata> {
     const message = this.members.size > 0 ? this.noticeOf(() => notice) : undefined
     if (message === undefined) return
     const prepared = Message.prepare(message)
-    for (const { connection, state } of this.members.values()) {
-      if (state !== "Entering") connection.sendUnsafe(prepared, this.room.overflow)
+    for (const member of this.members.values()) {
+      if (member.state === "Live") member.connection.sendUnsafe(prepared, this.room.overflow)
+      else if (member.state === "CatchingUp") this.tellLater(member, notice, prepared)
     }
+  }
+
+  // The queue of who catches up is full on purpose, which is no reason for the room's policy.
+  private tellLater(member: LocalMember, notice: Notice<Metadata>, prepared: Message.Prepared): void {
+    if (member.missed === "Nothing" && member.connection.sendUnsafe(prepared, "fail") !== "Full") return
+    if (member.missed !== "Gap") member.missed = notice._tag === "Gap" ? "Gap" : "Changes"
   }
 
   private noticeOf(notice: () => Notice<Metadata>): Message.Message | undefined {

@@ -80,9 +80,13 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const listen = (shard: number, receive: (bytes: Buffer) => void) => {
     const channel = `${prefix}channel:${shard}`
+    const unsubscribe = () => subscriber.unsubscribe(channel, receive, true)
     return Effect.acquireRelease(
-      attempt(() => subscriber.subscribe(channel, receive, true)),
-      () => Effect.ignore(attempt(() => subscriber.unsubscribe(channel, receive, true)))
+      attempt(() => subscriber.subscribe(channel, receive, true)).pipe(
+        // Redis may still hear of it, so it has to hear of this after it; nobody waits for that.
+        Effect.onError(() => Effect.sync(() => void unsubscribe().catch(() => {})))
+      ),
+      () => Effect.ignore(attempt(unsubscribe))
     )
   }
 
