@@ -202,22 +202,41 @@ const tls: ReadonlyArray<Workload> = [
   peers: ["effect-ws", "effect-ws-batch", "ws", "ws-bufferutil", "effect", "net"]
 }))
 
-const rooms = [1000, 10_000, 50_000, 100_000, 150_000].map((deliveries): Workload => ({
-  id: `rooms-${deliveries / 1000}k`,
-  title: `${deliveries.toLocaleString("en")} deliveries/s`,
-  group: "rooms",
-  settings: { rooms: 100 },
-  load: { mode: "rooms", connections: 10_000, binary: true, rate: deliveries / 100 },
-  collect: true,
-  metrics: [
-    ...["p50", "p99", "p99.9"].map((name, i) => less(`delay, ${name}`, "ms", (m) => m.latency[i]! / 1e6)),
-    less("CPU per delivery", "µs", (m) => m.cpu / m.messages * 1e6),
-    rate("deliveries/s"),
-    less("memory per connection (RSS)", "KiB", (m) => m.rss / 10_000 / KiB),
-    less("memory per connection (JS heap and buffers)", "KiB", (m) => m.heap / 10_000 / KiB)
-  ],
-  peers: ["effect-ws", "ws"]
-}))
+const members = 10_000
+const roomsLoad = (deliveries: number): Load => ({
+  mode: "rooms",
+  connections: members,
+  binary: true,
+  rate: deliveries / 100
+})
+
+const rooms: ReadonlyArray<Workload> = [
+  {
+    id: "rooms-idle",
+    title: "nearly idle",
+    group: "rooms",
+    settings: { rooms: 100 },
+    load: roomsLoad(100),
+    collect: true,
+    metrics: [
+      less("memory per connection (RSS)", "KiB", (m) => m.rss / members / KiB),
+      less("memory per connection (JS heap and buffers)", "KiB", (m) => m.heap / members / KiB)
+    ],
+    peers: ["effect-ws", "ws"]
+  },
+  ...[1000, 10_000, 50_000, 100_000, 150_000].map((deliveries): Workload => ({
+    id: `rooms-${deliveries / 1000}k`,
+    title: `${deliveries.toLocaleString("en")} deliveries/s`,
+    group: "rooms",
+    settings: { rooms: 100 },
+    load: roomsLoad(deliveries),
+    metrics: [
+      ...["p50", "p99", "p99.9"].map((name, i) => less(`delay, ${name}`, "ms", (m) => m.latency[i]! / 1e6)),
+      less("CPU per delivery", "µs", (m) => m.cpu / m.messages * 1e6)
+    ],
+    peers: ["effect-ws", "ws"]
+  }))
+]
 
 const client: ReadonlyArray<Workload> = [
   {

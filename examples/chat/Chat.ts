@@ -40,8 +40,11 @@ const converse = Effect.fnUntraced(function*(page: Page, { seen, ...person }: Ar
     ))
 }, (conversation, { connection }) =>
   // The page comes back in a while.
-  Effect.catchReason(conversation, "RoomError", "BrokerUnavailable", () =>
-    connection.close(1013, "the room is out of reach")))
+  Effect.catchReasons(conversation, "RoomError", {
+    BrokerUnavailable: () => connection.close(1013, "the room is out of reach"),
+    // What the page missed was forgotten before it was sent: it reads slower than is said.
+    InsufficientHistory: () => connection.close(1013, "the room goes on too fast")
+  }))
 
 // Gives a page all that was said since it was here, or as much of it as is still known.
 const enter = Effect.fnUntraced(function*(page: Page, metadata: Protocol.Person, seen: Room.Position | undefined) {

@@ -34,8 +34,14 @@ const fork = Effect.acquireRelease(
     })
 )
 
-// Those whose successors listen, or are about to.
-const leaving = new WeakSet<Worker>()
+// Those who are to leave, and when their successors listen.
+const successors = new WeakMap<Worker, Deferred.Deferred<Address, WorkerFailed>>()
+
+// A worker without a successor, or with one that did not come up, stays.
+const leaves = (worker: Worker) => {
+  const successor = successors.get(worker)
+  return successor === undefined ? Effect.succeed(false) : Effect.isSuccess(Deferred.await(successor))
+}
 
 // Keeps a worker running: one after the other, until one leaves. The first has to come up.
 const keep = Effect.fnUntraced(function*(listening: Deferred.Deferred<Address, WorkerFailed>) {
@@ -46,7 +52,7 @@ const keep = Effect.fnUntraced(function*(listening: Deferred.Deferred<Address, W
       yield* exited(worker)
       return worker
     }))
-    if (leaving.has(worker)) return
+    if (yield* leaves(worker)) return
     if (yield* Deferred.fail(listening, new WorkerFailed({}))) return
     yield* Effect.logWarning(`Worker ${worker.process.pid} died, another one takes its place`)
     yield* Effect.sleep("1 second")
@@ -56,17 +62,16 @@ const keep = Effect.fnUntraced(function*(listening: Deferred.Deferred<Address, W
 /** In the primary: keeps so many workers running, until the scope closes. Gives the address they listen at. */
 export const start = Effect.fnUntraced(function*(count: number) {
   const keepers = yield* FiberSet.make()
-  const add = Effect.gen(function*() {
-    const listening = yield* Deferred.make<Address, WorkerFailed>()
-    yield* FiberSet.run(keepers, keep(listening))
-    return yield* Deferred.await(listening)
-  })
+  const add = (listening = Deferred.makeUnsafe<Address, WorkerFailed>()) =>
+    Effect.andThen(FiberSet.run(keepers, keep(listening)), Deferred.await(listening))
   // For each worker a new one, and only when that listens, the old one is told to go.
   const renew = Effect.fnUntraced(function*(worker: Worker) {
     // Its successor is new already.
     if (worker.isDead()) return
-    leaving.add(worker)
-    yield* Effect.tapError(add, () => Effect.sync(() => leaving.delete(worker)))
+    const successor = Deferred.makeUnsafe<Address, WorkerFailed>()
+    successors.set(worker, successor)
+    yield* Effect.logInfo(`Worker ${worker.process.pid} is to be renewed`)
+    yield* add(successor)
     // It may be gone in this moment.
     worker.send("go", () => {})
     worker.disconnect()
@@ -84,7 +89,7 @@ export const start = Effect.fnUntraced(function*(count: number) {
     )
   })
   yield* Effect.forkScoped(Stream.runForEach(restarts, () => renewAll))
-  const [address] = yield* Effect.all(Array.from({ length: count }, () => add), { concurrency: "unbounded" })
+  const [address] = yield* Effect.all(Array.from({ length: count }, () => add()), { concurrency: "unbounded" })
   return address!
 })
 

@@ -128,6 +128,8 @@ export class ConnectionMetrics {
   private readonly role: Role
   private readonly context: Context.Context<never>
   private readonly registrations: Array<Metric.Registration> = []
+  // A connection may outlive this, and still be the first of its kind.
+  private isRemoved = false
 
   constructor(role: Role, context: Context.Context<never>) {
     this.role = role
@@ -191,6 +193,7 @@ export class ConnectionMetrics {
 
   /** Takes all series out of the registry. */
   remove(): void {
+    this.isRemoved = true
     for (const registration of this.registrations) registration.remove()
   }
 
@@ -229,6 +232,7 @@ export class ConnectionMetrics {
   }
 
   private register<State>(metric: Metric.Metric<number, State>, get: () => State): void {
+    if (this.isRemoved) return
     this.registrations.push(Metric.registerUnsafe(metric, this.context, { get, update: () => {}, modify: () => {} }))
   }
 }

@@ -233,11 +233,13 @@ export const makeUpgrades: (
     if (checked._tag === "HandshakeFailure") {
       return reject(upgrade, "malformed", response(checked.status, checked.detail, checked.headers))
     }
-    const { headers, peerAddress, tls, url } = upgrade
+    const { headers, localAddress, peerAddress, tls, url } = upgrade
     const target = HandshakeRequest.parseTarget(url)
     if (target === undefined) return reject(upgrade, "malformed", response(400, "malformed request target"))
     const origination = resolve({
       address: peerAddress?._tag === "Tcp" ? peerAddress.host : undefined,
+      // The other end of a TCP socket that was reset is unknown, too.
+      isUnix: peerAddress?._tag !== "Tcp" && localAddress?._tag !== "Tcp",
       secure: tls !== undefined,
       // RFC 7230, section 5.4: if the target names a host itself, it is that.
       host: url.startsWith("/") ? headers["host"]!.trim() : target.host,
@@ -339,10 +341,11 @@ export const makeUpgrades: (
       request: { url: request.url, headers: request.headers },
       response: { status: 101, headers: Handshake.joinHeaders(headers) }
     }
+    const transport = upgrade.accept(headers)
     metrics?.handshake("accepted")
     return live(
       connections,
-      upgrade.accept(headers),
+      transport,
       debug === settings.debug ? settings : { ...settings, debug },
       { handshake, deflate: compressing && deflate && { settings: compressing, agreed: deflate.agreed } },
       (connection) => route.handler(connection, data)

@@ -54,8 +54,8 @@ export class WebSocketClient extends Context.Service<WebSocketClient, {
  * **Gotchas**
  *
  * A redirect to another origin (scheme, host and port) is followed without `headers` and credentials, and those behind it
- * too. One from `wss:` to `ws:` is not followed. Subprotocols are offered wherever it leads: where they hold a secret, do
- * not follow redirects.
+ * too. One from `wss:` to `ws:` is not followed. Subprotocols, and a client certificate, are offered wherever it leads:
+ * where they hold a secret, do not follow redirects.
  *
  * @category models
  * @since 0.1.0
@@ -183,39 +183,40 @@ export const make: (platform: Platform) => Effect.Effect<WebSocketClient["Servic
           })
         )
       )
-      const response = { status: 101, headers: opened.headers }
-      const checked = checkResponse(response, {
-        key: answered.key,
-        sha1: platform.sha1,
-        subprotocols,
-        extensions: extensions.map(({ name }) => name)
-      })
-      if (checked._tag === "HandshakeFailure") {
-        opened.transport.destroy()
-        const { detail, section } = checked
-        return yield* new BadUpgrade({ detail, section })
-      }
-      const agreed = compressing && PerMessageDeflate.agree(checked.extensions, compressing.wanted)
-      if (agreed !== undefined && "_tag" in agreed) {
-        opened.transport.destroy()
-        return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
-      }
-      const settings = yield* Connection.settings({
-        ...options,
-        maskKey,
-        metrics,
-        utf8: platform.utf8,
-        heartbeat: yield* heartbeatOf(options.heartbeat)
-      })
-      return yield* Connection.make(opened.transport, settings, {
-        deflate: compressing && agreed && { settings: compressing, agreed },
-        handshake: {
-          subprotocol: checked.subprotocol,
-          extensions: checked.extensions,
-          request: { url: answered.url.target, headers: answered.headers },
-          response
+      const settle = Effect.gen(function*() {
+        const response = { status: 101, headers: opened.headers }
+        const checked = checkResponse(response, {
+          key: answered.key,
+          sha1: platform.sha1,
+          subprotocols,
+          extensions: extensions.map(({ name }) => name)
+        })
+        if (checked._tag === "HandshakeFailure") {
+          const { detail, section } = checked
+          return yield* new BadUpgrade({ detail, section })
         }
+        const agreed = compressing && PerMessageDeflate.agree(checked.extensions, compressing.wanted)
+        if (agreed !== undefined && "_tag" in agreed) {
+          return yield* new BadUpgrade({ detail: agreed.detail, section: "9.1" })
+        }
+        const settings = yield* Connection.settings({
+          ...options,
+          maskKey,
+          metrics,
+          utf8: platform.utf8,
+          heartbeat: yield* heartbeatOf(options.heartbeat)
+        })
+        return yield* Connection.make(opened.transport, settings, {
+          deflate: compressing && agreed && { settings: compressing, agreed },
+          handshake: {
+            subprotocol: checked.subprotocol,
+            extensions: checked.extensions,
+            request: { url: answered.url.target, headers: answered.headers },
+            response
+          }
+        })
       })
+      return yield* Effect.onError(settle, () => Effect.sync(() => opened.transport.destroy()))
     })
 
     return yield* makeWith(establish)

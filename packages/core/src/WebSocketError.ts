@@ -439,7 +439,7 @@ export class ProxyUnreachable extends Schema.TaggedError<ProxyUnreachable>(`${ta
 ) {}
 
 /**
- * The proxy wants credentials, or others: status 407, or no method of authentication in common (RFC 1928, RFC 1929).
+ * The proxy wants credentials, or others: status 407 or 401, or no method of authentication in common (RFC 1928, RFC 1929).
  *
  * @category errors
  * @since 0.1.0

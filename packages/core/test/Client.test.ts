@@ -1,7 +1,7 @@
 import { WebSocketClient } from "@effect-ws/core"
 import { TestNetwork, WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer } from "effect"
+import { Effect, Exit, Fiber, Layer } from "effect"
 import { start } from "./fixture.ts"
 
 const withNetwork = Effect.provide(Layer.provideMerge(TestNetwork.layerClient, TestNetwork.layerNetwork()))
@@ -45,6 +45,25 @@ describe("a server that answers with something else than the upgrade (RFC 6455, 
       assert.isAbove(reason.detail.length, 0)
       yield* probe.expectEnd
     }).pipe(withNetwork))
+})
+
+describe("an option that makes no sense", () => {
+  it.effect.each([{ closeTimeout: "soon" }, { heartbeat: { interval: "soon" } }])(
+    "is a defect, and leaves no socket behind: %o",
+    (options) =>
+      Effect.gen(function*() {
+        const nextRequest = yield* WebSocketProbe.listen()
+        const connecting = yield* start(
+          Effect.exit(
+            Effect.scoped(WebSocketClient.connect("ws://localhost", options as WebSocketClient.ConnectOptions))
+          )
+        )
+        const { accept } = yield* nextRequest
+        const probe = yield* accept()
+        assert.isTrue(Exit.hasDies(yield* Fiber.join(connecting)))
+        yield* probe.expectEnd
+      }).pipe(withNetwork)
+  )
 })
 
 describe("what the server sees of the client", () => {

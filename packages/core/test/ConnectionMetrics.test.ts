@@ -1,7 +1,7 @@
-import { ConnectionMetrics, HandshakeRequest, WebSocketClient, WebSocketServer } from "@effect-ws/core"
+import { ConnectionMetrics, HandshakeRequest, type Transport, WebSocketClient, WebSocketServer } from "@effect-ws/core"
 import { TestNetwork, WebSocketProbe } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Metric, type Scope, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Metric, type Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { settle, start } from "./fixture.ts"
 
@@ -213,6 +213,44 @@ describe("connection metrics", () => {
       assert.strictEqual(registry.size, 0)
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   })
+
+  it.effect("do not come back with the end of a connection that outlives the layer", () =>
+    Effect.gen(function*() {
+      const registry = yield* Metric.MetricRegistry
+      const connection = yield* WebSocketClient.connect("ws://localhost").pipe(
+        Effect.provide(
+          Layer.provide(TestNetwork.layerClient, ConnectionMetrics.layer)
+        )
+      )
+      assert.strictEqual(registry.size, 0)
+      yield* connection.close()
+      assert.strictEqual(registry.size, 0)
+    }).pipe(
+      Effect.provide(Layer.provideMerge(Echo, TestNetwork.layer)),
+      Effect.provideService(Metric.MetricRegistry, new Map())
+    ))
+
+  it.effect("of a connection whose transport does not start count its end", () =>
+    measured(
+      Effect.gen(function*() {
+        const broken = (transport: Transport.Transport): Transport.Transport => ({
+          peerAddress: transport.peerAddress,
+          localAddress: transport.localAddress,
+          capabilities: transport.capabilities,
+          start: () => {
+            throw new Error("broken")
+          },
+          pause: () => transport.pause(),
+          resume: () => transport.resume(),
+          write: (chunks) => transport.write(chunks),
+          end: () => transport.end(),
+          destroy: () => transport.destroy()
+        })
+        const exit = yield* Effect.exit(Effect.scoped(WebSocketClient.connect("ws://localhost", { wrap: broken })))
+        assert.isTrue(Exit.hasDies(exit))
+        assert.deepStrictEqual(yield* read("client", "connections"), { connections: 0 })
+      })
+    ))
 
   it.effect("of several servers are told apart by attributes", () => {
     const server = (name: string) =>

@@ -1,6 +1,6 @@
 import { CloseEvent, Reconnect, WebSocketError as Errors } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Fiber, Ref, Schedule, Stream } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Ref, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { answerClose, frames, isWaiting, settle, start } from "./fixture.ts"
 import { network, open, opened, until } from "./reconnect.ts"
@@ -310,6 +310,26 @@ describe("onConnect", () => {
       const error = yield* Effect.flip(client.closed)
       assert(error.reason._tag === "ConnectionEnded")
       assert.strictEqual(error.reason.closeEvent.code, 4401)
+    }).pipe(Effect.provide(network)))
+
+  it.effect("that succeeds while the server closes: what was sent is received, and what is buffered stays", () =>
+    Effect.gen(function*() {
+      const ready = yield* Deferred.make<void>()
+      const { accept, client } = yield* open({ onConnect: () => Deferred.await(ready) })
+      yield* client.send("c")
+      const peer = yield* accept
+      yield* peer.sendText("a", "b")
+      yield* peer.sendClose(1012)
+      assert.deepStrictEqual(yield* frames(peer, 1), ["close 1012"])
+      yield* Deferred.succeed(ready, undefined)
+      yield* settle
+      yield* peer.end
+      yield* until(client, "Waiting")
+      const receiving = yield* start(client.pull)
+      assert.isFalse(yield* isWaiting(receiving))
+      assert.deepStrictEqual(yield* Fiber.join(receiving), ["a", "b"])
+      yield* TestClock.adjust("6 seconds")
+      assert.deepStrictEqual(yield* frames(yield* accept, 1), ["text c"])
     }).pipe(Effect.provide(network)))
 
   it.effect("what it forks lives as long as the connection", () =>

@@ -147,6 +147,19 @@ describe("over an open connection", () => {
       assert.deepStrictEqual(yield* frames(peer, 4), [`text ${large}`, "text a", `text ${large}`, "text b"])
     }).pipe(Effect.provide(network)))
 
+  it.effect("and whoever waits behind it has a turn when it is handed over, though nothing else is buffered", () =>
+    Effect.gen(function*() {
+      const { client, link, peer } = yield* openStalled({ maxQueuedBytes: 1000 })
+      const large = "x".repeat(200_000)
+      yield* client.send(large)
+      const waiting = yield* start(client.send("a"))
+      assert.isTrue(yield* isWaiting(waiting))
+      yield* link.set({ flow: "open", bufferBytes: 65_536 }, "toServer")
+      assert.strictEqual((yield* frames(peer, 3))[2], `text ${large}`)
+      assert.isFalse(yield* isWaiting(waiting))
+      assert.deepStrictEqual(yield* frames(peer, 1), ["text a"])
+    }).pipe(Effect.provide(network)))
+
   it.effect("a message that waits in the connection, since it is larger than all that may wait there, survives it", () =>
     Effect.gen(function*() {
       const { accept, client, link } = yield* openStalled({ maxQueuedBytes: 1000 })

@@ -1,9 +1,12 @@
-import { WebSocketClient } from "@effect-ws/core"
+import { Rooms, TypedConnection, WebSocketClient } from "@effect-ws/core"
 import { NodeWebSocketClient } from "@effect-ws/node"
+import { TestNetwork, VirtualTime } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Layer, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import { connect } from "node:net"
+import { Chat } from "../../../examples/chat/Chat.ts"
+import * as Protocol from "../../../examples/chat/Protocol.ts"
 import * as ChatProcess from "./chatProcess.ts"
 import { hear, join, next } from "./chatProcess.ts"
 
@@ -120,4 +123,38 @@ describe("the chat's server", { timeout: 60_000 }, () => {
       assert.match(failed("--workers", "2"), /need --redis/)
       assert.match(failed("--redis", "redis://127.0.0.1:1"), /Redis is out of reach: .*ECONNREFUSED/)
     }).pipe(Effect.scoped))
+})
+
+describe("a page that is too slow", () => {
+  it.effect("is told what it misses, and closed with 1013 when it falls behind again", () =>
+    Effect.gen(function*() {
+      const open = (name: string) =>
+        TypedConnection.connect(Protocol.page, `ws://test/chat?id=${name}&name=${name}`, { receiveBufferBytes: 1024 })
+      const speakers = yield* Effect.replicateEffect(open("Ada"), 10)
+      const text = "x".repeat(500)
+      // More than the server has at hand for who catches up; and what it keeps is more than it can send to a page that
+      // does not read.
+      const talk = Effect.forEach(speakers, (speaker) =>
+        Effect.andThen(
+          speaker.sendAll(Array.from({ length: 110 }, () => ({ _tag: "Say", text }) as const)),
+          hear(speaker, 1100)
+        ), { concurrency: "unbounded" })
+      yield* talk
+      const slow = yield* open("Grace")
+      yield* talk
+      yield* next(slow, "Gap")
+      yield* talk
+      yield* Effect.ignore(Stream.runDrain(slow.messages))
+      const { code, reason } = yield* slow.connection.closed
+      assert.deepStrictEqual([code, reason], [1013, "the room goes on too fast"])
+    }).pipe(
+      Effect.scoped,
+      VirtualTime.passing,
+      Effect.provide(Chat.pipe(
+        Layer.provideMerge(
+          TestNetwork.layerWith({ link: { bufferBytes: 4096 }, server: { maxQueuedBytes: 32 * 1024 } })
+        ),
+        Layer.provide(Rooms.layerMemory)
+      ))
+    ))
 })

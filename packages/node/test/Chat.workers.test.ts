@@ -145,6 +145,21 @@ describe.skipIf(!hasRedis)("the chat in several processes", { timeout: 60_000, c
       assert.deepStrictEqual([yield* processOf(ada), yield* processOf(grace)], processes)
     })))
 
+  it.live("a worker that dies while its successor does not come up gets another one", () =>
+    withClient(Effect.gen(function*() {
+      const redis = yield* RedisServer
+      const chat = yield* start
+      const { processes } = yield* inBoth((name) => stay(chat, name))
+      yield* redis.kill
+      yield* chat.signal("SIGUSR2")
+      const renewed = yield* chat.printed(/(?<=Worker )\d+(?= is to be renewed)/)
+      process.kill(Number(renewed), "SIGKILL")
+      yield* chat.printed(/The new worker did not come up/)
+      yield* chat.printed(new RegExp(`Worker ${renewed} died, another one takes its place`))
+      yield* redis.start
+      yield* openIn(stay(chat, "Edsger"), (process) => !processes.includes(process))
+    })))
+
   it.live("workers end with their primary", () =>
     withClient(Effect.gen(function*() {
       const chat = yield* start

@@ -487,6 +487,15 @@ describe("what is not a proxy is InvalidProxy, and nothing is sent", () => {
       assert.isTrue(reason._tag === "InvalidProxy" && reason.detail !== "", reason._tag)
     }))
 
+  it.live("and a name that SOCKS cannot carry is not found: it has at most 255 bytes (RFC 1928, section 4)", () =>
+    Effect.gen(function*() {
+      const reason = yield* reasonOf(`ws://${"a".repeat(300)}`).pipe(
+        withClient({ proxy: "socks5h://user:secret@127.0.0.1:1" })
+      )
+      assert.strictEqual(reason._tag, "HostNotFound")
+      assert.notInclude(JSON.stringify(reason), "secret")
+    }))
+
   it.live("and a request that cannot be made does not even reach the proxy: InvalidRequest", () =>
     Effect.gen(function*() {
       const proxy = yield* startHttpProxy()

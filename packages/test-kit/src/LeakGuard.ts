@@ -80,9 +80,9 @@ export const guard = <A, E, R>(
         fibers--
       }
     }
-    const countLinks = yield* Effect.map(
+    const linksNow = yield* Effect.map(
       Effect.serviceOption(TestNetwork),
-      (network) => network._tag === "None" ? Effect.succeed(0) : Effect.map(network.value.links, ({ length }) => length)
+      (network) => network._tag === "None" ? Effect.succeed([]) : network.value.links
     )
     let timers = 0
     const clock = yield* Clock.Clock
@@ -100,14 +100,14 @@ export const guard = <A, E, R>(
             })
         )
     })
-    const before = yield* countLinks
+    const before = yield* linksNow
     const result = yield* Effect.scoped(effect).pipe(
       Effect.provideService(Metric.FiberRuntimeMetrics, countFibers),
       Effect.provideService(Clock.Clock, countTimers)
     )
     // Fibers that were interrupted without being waited for, and links that close, come to their end first.
     yield* Effect.repeat(Effect.yieldNow, { times: 10 })
-    const links = (yield* countLinks) - before
+    const links = (yield* linksNow).filter((link) => !before.includes(link)).length
     if (fibers > 0 || links > 0) return yield* new LeakError({ fibers, timers, links })
     return result
   })

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { Message } from "@effect-ws/core/Message"
+import { withoutCredentials } from "@effect-ws/core/protocol/BasicAuth"
 import { isControl, Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import { parseUrl } from "@effect-ws/core/protocol/WebSocketUrl"
@@ -376,7 +377,7 @@ export const connect: (
     const { transport } = yield* network.dial({
       url,
       headers: Handshake.requestHeaders({ key, host: url.hostHeader, subprotocols, headers })
-    }).pipe(Effect.mapError((reason) => new ConnectError({ url: String(input), reason })))
+    }).pipe(Effect.mapError((reason) => new ConnectError({ url: withoutCredentials(String(input)), reason })))
     yield* Effect.addFinalizer(network.tellSeed)
     return yield* make(transport, "client")
   }

@@ -133,6 +133,8 @@ export class Outbox {
   private handOver(connection: Connection): Effect.Effect<"Empty" | "Full" | "NotOpen"> {
     return Effect.flatMap(connection.queuedBytes, (queued) => {
       let room = window - queued
+      // What `sendOldest` took left room here, too.
+      this.senders.serve()
       if (this.queue.length > 0 && room <= 0) return Effect.succeed("Full")
       while (this.queue.length > 0) {
         // The connection may have written in the meantime.

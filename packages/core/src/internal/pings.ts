@@ -4,9 +4,8 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { ConnectionNotOpen, SendError } from "../WebSocketError.ts"
-
-const notOpen = new SendError({ reason: new ConnectionNotOpen({}) })
+import type { SendError } from "../WebSocketError.ts"
+import { notOpen } from "./turns.ts"
 
 interface Waiting {
   readonly id: number

@@ -208,11 +208,13 @@ export class Reconnecting<R> implements ReconnectingConnection {
       const connection = connected.success
       this.phase = { _tag: "Preparing", connection }
       const prepared = yield* Effect.raceFirst(Effect.result(onConnect(connection)), connection.closed)
-      if ((yield* connection.state) !== "Open") {
+      if (!("_tag" in prepared) || prepared._tag === "Failure") {
         // Why the server ended it tells more than how `onConnect` failed on that.
-        return { ending: yield* endingOf(connection, failureOf(connection)), open: Option.none() }
+        const ending = "_tag" in prepared && (yield* connection.state) === "Open"
+          ? prepared.failure
+          : yield* endingOf(connection, failureOf(connection))
+        return { ending, open: Option.none() }
       }
-      if ("_tag" in prepared && prepared._tag === "Failure") return { ending: prepared.failure, open: Option.none() }
       const clock = yield* Clock.Clock
       const since = clock.monotonicTimeNanosUnsafe()
       this.phase = { _tag: "Open", connection }

@@ -95,7 +95,13 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   start(): void {
     this.settings.heartbeat?.add(this)
     this.settings.metrics?.opened(this)
-    this.transport.start(this)
+    try {
+      this.transport.start(this)
+    } catch (cause) {
+      // One that somebody has wrapped: nobody else would tell that this is the end.
+      this.onClose(cause)
+      throw cause
+    }
   }
 
   // What the transport tells.

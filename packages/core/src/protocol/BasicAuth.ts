@@ -31,18 +31,23 @@ export const credentialsOf = ({ password, username }: URL): Credentials | undefi
 }
 
 /**
- * A URL without the credentials that it names, to be shown in errors.
+ * A URL without the credentials that it names, to be shown in errors. What is no URL loses whatever might be some.
  *
  * @category conversions
  * @since 0.1.0
  */
 export const withoutCredentials = (url: string): string => {
   const parsed = URL.parse(url)
-  if (parsed === null || (parsed.username === "" && parsed.password === "")) return url
+  // A "#" or a "/" in a password, which ought to be percent-encoded, ends it.
+  if (parsed === null) return url.includes("@") ? `${schemeOf(url)}${url.slice(url.lastIndexOf("@") + 1)}` : url
+  if (parsed.username === "" && parsed.password === "" && !parsed.hash.includes("@")) return url
   parsed.username = ""
   parsed.password = ""
+  if (parsed.hash.includes("@")) parsed.hash = ""
   return parsed.href
 }
+
+const schemeOf = (url: string): string => /^[\w+.-]*:\/{0,2}/.exec(url)?.[0] ?? ""
 
 const encoder = new TextEncoder()
 

@@ -58,7 +58,9 @@ export interface Origination {
  * @category models
  * @since 0.1.0
  */
-export type Resolver = (request: Origination & { readonly headers: Headers }) => Origination | "Malformed"
+export type Resolver = (
+  request: Origination & { readonly isUnix: boolean; readonly headers: Headers }
+) => Origination | "Malformed"
 
 /**
  * Makes the resolver of a server, or gives the first address that is none.
@@ -90,12 +92,12 @@ export const makeResolver = (
   const isTrusted = (address: NetAddress.IpAddress) => networks.some((network) => IpNetwork.contains(network, address))
   const read = proxies?.headers === "forwarded" ? readForwarded : readXForwarded
 
-  return ({ address: peer, headers, host, secure }) => {
+  return ({ address: peer, headers, host, isUnix, secure }) => {
     // Most servers trust nobody, and IPv4 addresses are written in one way only.
     if (proxies === undefined && peer?.includes(":") !== true) return { address: peer, secure, host }
     const parsed = peer === undefined ? undefined : parseAddress(peer)
     const direct = { address: parsed === undefined ? peer : NetAddress.formatIp(parsed), secure, host }
-    const isProxy = parsed === undefined ? peer === undefined && trustsUnix : isTrusted(parsed)
+    const isProxy = parsed === undefined ? isUnix && trustsUnix : isTrusted(parsed)
     if (!isProxy) return direct
     const hops = read(headers)
     if (hops === undefined) return "Malformed"

@@ -52,6 +52,12 @@ describe("withoutCredentials", () => {
     ["ws://user:secret@h/a?b", "ws://h/a?b"],
     ["ws://user@h/a", "ws://h/a"],
     ["ws://:secret@h", "ws://h/"],
+    // Whatever makes it no URL of ours is often a password that is not percent-encoded.
+    ["ws://user:pa#ss@host/", "ws://host/"],
+    ["ws://user:pa/ss@host/", "ws://host/"],
+    ["ws://user:1#ss@host/", "ws://user:1/"],
+    ["ws://user:secret@host:99999/", "ws://host:99999/"],
+    ["ws+unix://user:secret@/x", "ws+unix:///x"],
     // What has none is left as it is.
     ["ws://h", "ws://h"],
     ["WS://H/a@b", "WS://H/a@b"],

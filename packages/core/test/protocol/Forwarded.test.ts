@@ -8,7 +8,7 @@ const direct: Origination = { address: "10.0.0.1", secure: false, host: "inner:8
 const resolve = (proxies: TrustedProxies | undefined, headers: Record<string, string>, request = direct) => {
   const resolver = makeResolver(proxies)
   if (typeof resolver !== "function") return assert.fail(`${resolver.address} is refused`)
-  return resolver({ ...request, headers })
+  return resolver({ ...request, isUnix: request.address === undefined, headers })
 }
 
 const trusted = ["10.0.0.0/8", "2001:db8:0:1::/64", "192.0.2.7"]
@@ -85,6 +85,14 @@ describe("the client's address is the rightmost that is no trusted proxy's", () 
     const resolved = resolve({ addresses: ["unix"] }, headers, atSocket)
     assert.deepStrictEqual(resolved, { ...direct, address: "198.51.100.1" })
     assert.deepStrictEqual(resolve({ addresses: ["unix"] }, headers), direct)
+  })
+
+  it("but not at a TCP socket whose other end is gone", () => {
+    const resolver = makeResolver({ addresses: ["unix"] })
+    if (typeof resolver !== "function") return assert.fail(resolver.address)
+    const reset = { ...direct, address: undefined }
+    const headers = { "x-forwarded-for": "198.51.100.1", "x-forwarded-host": "evil.example" }
+    assert.deepStrictEqual(resolver({ ...reset, isUnix: false, headers }), reset)
   })
 
   it("a proxy that forwards nothing speaks for itself", () => {

@@ -142,6 +142,10 @@ const socks = (
     if (credentials !== undefined && !fitsSocks(credentials)) {
       return resume(Effect.fail(new InvalidProxy({ detail: "SOCKS cannot carry the user name or password" })))
     }
+    if (Buffer.byteLength(host) > 255) {
+      const cause = new Error("SOCKS carries names of at most 255 bytes")
+      return resume(Effect.fail(new HostNotFound({ host, cause })))
+    }
     const socket = Net.connect({ ...options, host: proxy.host, port: proxy.port })
     const fail = (reason: ConnectError["reason"]) => {
       socket.destroy()
@@ -156,6 +160,14 @@ const socks = (
       ))
     socket.once("connect", () => {
       isConnected = true
+      try {
+        negotiate()
+      } catch {
+        // What it says holds the credentials.
+        fail(new ProxyFailure({ proxy: name, detail: "SOCKS cannot carry the request" }))
+      }
+    })
+    const negotiate = () => {
       const client = new Client({
         command: "connect",
         proxy: {
@@ -172,7 +184,7 @@ const socks = (
       client.on("error", ({ message }) => fail(failureOf(name, message)))
       client.on("established", () => resume(Effect.succeed(socket)))
       client.connect(socket)
-    })
+    }
     return Effect.sync(() => socket.destroy())
   })
 
