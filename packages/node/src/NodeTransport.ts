@@ -10,10 +10,18 @@ import { TLSSocket } from "node:tls"
 import { onRead } from "./internal/onread.ts"
 
 const nothing = new Uint8Array(0)
-// What TLS encrypts at once (RFC 8446, section 5.1).
-const tlsRecordBytes = 16 * 1024
+// What may be on its way through TLS before a transport calls itself busy: two records (RFC 8446, section 5.1).
+const mostInFlight = 32 * 1024
 
 const sizeOf = (chunks: ReadonlyArray<Uint8Array>): number => chunks.reduce((size, chunk) => size + chunk.length, 0)
+
+const writeAll = (socket: Duplex, chunks: ReadonlyArray<Uint8Array>, onWritten?: () => void): void => {
+  const last = chunks.length - 1
+  if (last > 0) socket.cork()
+  for (let i = 0; i < last; i++) socket.write(chunks[i])
+  socket.write(chunks[last] ?? nothing, onWritten)
+  if (last > 0) socket.uncork()
+}
 
 // A listener for each event and socket would cost an idle connection more than anything else here, so they are shared, and
 // find their transport by the socket.
@@ -96,22 +104,31 @@ class SocketTransport implements Transport {
 
   write(chunks: ReadonlyArray<Uint8Array>): boolean {
     const { socket } = this
-    if (socket instanceof TLSSocket && sizeOf(chunks) <= tlsRecordBytes) {
-      // TLS never tells within the call. What is copied need not wait until it does, as long as there is little of it.
-      socket.write(Buffer.concat(chunks))
-      if (socket.writableLength <= tlsRecordBytes) return true
-    } else {
-      if (chunks.length > 1) socket.cork()
-      for (const chunk of chunks) socket.write(chunk)
-      if (chunks.length > 1) socket.uncork()
-      // Nothing is left in the stream if the kernel took it all within the call.
-      if (socket.writableLength === 0) return true
-    }
+    if (socket instanceof TLSSocket) return this.writeEncrypted(socket, chunks)
+    writeAll(socket, chunks)
+    // Nothing is left in the stream if the kernel took it all within the call.
+    if (socket.writableLength === 0) return true
     // A callback for each write would cost each of them a tick; this one comes when all before it have left.
-    socket.write(nothing, () => {
-      if (!socket.destroyed) this.handler?.onDrain()
-    })
+    socket.write(nothing, this.drained())
     return false
+  }
+
+  // TLS tells only in a later turn that it is done, but it has encrypted or copied the bytes within the call. Only those
+  // behind an earlier write wait as they are.
+  private writeEncrypted(socket: TLSSocket, chunks: ReadonlyArray<Uint8Array>): boolean {
+    const earlier = socket.writableLength
+    if (earlier + sizeOf(chunks) > mostInFlight) {
+      writeAll(socket, chunks, this.drained())
+      return false
+    }
+    writeAll(socket, earlier === 0 ? chunks : [Buffer.concat(chunks)])
+    return true
+  }
+
+  private drained(): () => void {
+    return () => {
+      if (!this.socket.destroyed) this.handler?.onDrain()
+    }
   }
 
   end(): void {

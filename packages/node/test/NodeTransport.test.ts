@@ -4,8 +4,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Queue } from "effect"
 import * as Net from "node:net"
 import { duplexPair } from "node:stream"
+import * as Tls from "node:tls"
+import { certificates } from "./certificates.ts"
 import { unhandledErrors } from "./fixture.ts"
-import { connectRaw } from "./rawPeer.ts"
+import { connectRaw, connectTls } from "./rawPeer.ts"
 
 /** Writes down what a transport tells. */
 const recorder = () => {
@@ -25,17 +27,32 @@ const recorder = () => {
 }
 
 /** A socket as a server has it after a handshake, and its peer. */
-const pair = Effect.gen(function*() {
-  const accepted = yield* Queue.unbounded<Net.Socket>()
-  const server = Net.createServer({ allowHalfOpen: true }, (socket) => void Queue.offerUnsafe(accepted, socket))
-  yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
-    () => Effect.sync(() => server.close())
-  )
-  const peer = yield* connectRaw((server.address() as Net.AddressInfo).port)
-  const socket = yield* Effect.acquireRelease(Queue.take(accepted), (socket) => Effect.sync(() => socket.destroy()))
-  return { peer, socket }
-})
+const pairOf = <S extends Net.Socket>(
+  create: (onSocket: (socket: S) => void) => Net.Server,
+  connect: typeof connectRaw
+) =>
+  Effect.gen(function*() {
+    const accepted = yield* Queue.unbounded<S>()
+    const server = create((socket) => void Queue.offerUnsafe(accepted, socket))
+    yield* Effect.acquireRelease(
+      Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+      () => Effect.sync(() => server.close())
+    )
+    const peer = yield* connect((server.address() as Net.AddressInfo).port)
+    const socket = yield* Effect.acquireRelease(Queue.take(accepted), (socket) => Effect.sync(() => socket.destroy()))
+    return { peer, socket }
+  })
+
+const pair = pairOf((onSocket) => Net.createServer({ allowHalfOpen: true }, onSocket), connectRaw)
+
+const tlsPair = Effect.flatMap(
+  certificates,
+  ({ server: tls }) =>
+    pairOf<Tls.TLSSocket>(
+      (onSocket) => Tls.createServer({ allowHalfOpen: true, ...tls }, onSocket),
+      (port) => connectTls(port)
+    )
+)
 
 const happens = (socket: Net.Socket, event: "end" | "close") =>
   Effect.callback<void>((resume) => void socket.once(event, () => resume(Effect.void)))
@@ -126,4 +143,61 @@ describe("NodeTransport", () => {
       yield* peer.closed
       assert.deepStrictEqual([told, errors], [["close"], []])
     }))
+
+  it.live("reads TLS past its stream, also what comes while it is paused", () =>
+    Effect.gen(function*() {
+      const { peer, socket } = yield* tlsPair
+      const { closed, handler, told } = recorder()
+      const transport = NodeTransport.fromSocket(socket, Buffer.from("head, "))
+      transport.start(handler)
+      assert.strictEqual(socket.listenerCount("data"), 0)
+      transport.pause()
+      yield* peer.send("rest")
+      transport.resume()
+      yield* peer.end
+      yield* happens(socket, "end")
+      transport.end()
+      yield* closed
+      assert.deepStrictEqual([told.slice(0, -2).join(""), ...told.slice(-2)], ["head, rest", "end", "close"])
+    }))
+
+  it.live("reads TLS over anything but a socket as a stream", () =>
+    Effect.gen(function*() {
+      const { server: tls } = yield* certificates
+      const [ours, theirs] = duplexPair()
+      const secureContext = Tls.createSecureContext(tls)
+      const socket = new Tls.TLSSocket(ours, { isServer: true, secureContext })
+      const { handler, told } = recorder()
+      NodeTransport.fromSocket(socket).start(handler)
+      assert.strictEqual(socket.listenerCount("data"), 1)
+      const peer = Tls.connect({ socket: theirs, rejectUnauthorized: false })
+      peer.end("b")
+      yield* happens(socket, "end")
+      assert.deepStrictEqual(told, ["b", "end"])
+      socket.destroy()
+      peer.destroy()
+    }))
+
+  it.live.each([1, 1000, 10_000, 100_000])(
+    "over TLS, chunks of %d bytes may be overwritten once they are taken, and wait in bounds for the peer",
+    (size) =>
+      Effect.gen(function*() {
+        const { peer, socket } = yield* tlsPair
+        const drains = yield* Queue.unbounded<void>()
+        const transport = NodeTransport.fromSocket(socket)
+        transport.start({ ...recorder().handler, onDrain: () => void Queue.offerUnsafe(drains, undefined) })
+        const outcomes: Array<boolean> = []
+        for (let i = 0; i < 60; i += 3) {
+          const chunks = [0, 1, 2].map((j) => Buffer.alloc(size, i + j))
+          const taken = transport.write(chunks)
+          outcomes.push(taken)
+          if (!taken) yield* Queue.take(drains)
+          for (const chunk of chunks) chunk.fill(255)
+        }
+        assert.deepStrictEqual([...new Set(outcomes)], size === 1 ? [true] : size === 100_000 ? [false] : [true, false])
+        const received = yield* peer.bytes(60 * size)
+        const expected = Buffer.concat(Array.from({ length: 60 }, (_, i) => Buffer.alloc(size, i)))
+        assert.isTrue(received.equals(expected))
+      })
+  )
 })

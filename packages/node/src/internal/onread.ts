@@ -6,6 +6,7 @@
 import { Buffer } from "node:buffer"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import { TLSSocket } from "node:tls"
 
 // All sockets read into one buffer: it is lent to one of them at a time.
 const shared = Buffer.allocUnsafeSlow(64 * 1024)
@@ -25,7 +26,7 @@ const [kBuffer, kBufferCb, kBufferGen] = ["kBuffer", "kBufferCb", "kBufferGen"].
  * `pause`, `resume` and the event `end` work as without it.
  */
 export const onRead = <S extends Duplex>(socket: S, callback: (this: S, bytes: Buffer) => void): boolean => {
-  if (Object.getPrototypeOf(socket) !== Socket.prototype) return false
+  if (!isOverHandle(socket)) return false
   if (kBuffer === undefined || kBufferCb === undefined || kBufferGen === undefined) return false
   const internal = socket as unknown as Record<symbol, unknown> & {
     readonly _handle?: { readonly useUserBuffer?: (buffer: Buffer) => void } | null
@@ -37,6 +38,18 @@ export const onRead = <S extends Duplex>(socket: S, callback: (this: S, bytes: B
   internal[kBufferCb] = deliver
   handle.useUserBuffer(shared)
   return true
+}
+
+// Reads come one after the other, as the shared buffer needs it, only where the handle is one of the system's: TLS over a
+// stream would read within the stream's own calls.
+const isOverHandle = (socket: Duplex): boolean => {
+  const prototype = Object.getPrototypeOf(socket)
+  if (prototype !== TLSSocket.prototype) return prototype === Socket.prototype
+  const { _handle: handle } = socket as unknown as {
+    readonly _handle?: { readonly _parentWrap?: Duplex | null } | null
+  }
+  const carrier = handle?._parentWrap
+  return carrier === null || (carrier !== undefined && Object.getPrototypeOf(carrier) === Socket.prototype)
 }
 
 const kCallback = Symbol("onRead")
