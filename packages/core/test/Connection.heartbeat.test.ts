@@ -1,9 +1,9 @@
 import * as Heartbeat from "@effect-ws/core/Heartbeat"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Duration, Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { control, frames, open, type Options, roles, settle, start } from "./fixture.ts"
+import { control, frames, isWaiting, open, type Options, roles, settle, start } from "./fixture.ts"
 
 const openWatched = Effect.fnUntraced(function*(options?: Options) {
   const heartbeat = yield* Heartbeat.make()
@@ -60,6 +60,28 @@ describe("the heartbeat of a connection", () => {
       }
       assert.strictEqual(yield* connection.state, "Open")
       assert.strictEqual(wire.writes.length, 20)
+    }))
+
+  it.effect("the pong of its ping answers a ping before it: a peer may answer only the latest (section 5.5.3)", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* openWatched()
+      const pinging = yield* start(connection.ping)
+      yield* peer.frame
+      yield* TestClock.adjust("20 seconds")
+      const { opcode, payload } = yield* peer.frame
+      assert.strictEqual(opcode, Opcode.ping)
+      yield* peer.send(control(Opcode.pong, ...payload))
+      assert.strictEqual(Duration.toMillis(yield* Fiber.join(pinging)), 20_000)
+    }))
+
+  it.effect("the pong of its ping does not answer a ping behind it", () =>
+    Effect.gen(function*() {
+      const { connection, peer } = yield* openWatched()
+      yield* TestClock.adjust("20 seconds")
+      const { payload } = yield* peer.frame
+      const pinging = yield* start(connection.ping)
+      yield* peer.send(control(Opcode.pong, ...payload))
+      assert.isTrue(yield* isWaiting(pinging))
     }))
 
   it.effect.each(["paused", "full"] as const)(

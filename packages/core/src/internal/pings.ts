@@ -14,6 +14,9 @@ interface Waiting {
 
 const none: ReadonlyArray<Waiting> = []
 
+/** The payload of a ping that neither waits for its pong nor follows one that does; its pong answers nothing. */
+export const unnumbered = new Uint8Array(4)
+
 /**
  * Numbers pings, and matches pongs with them by payload.
  *

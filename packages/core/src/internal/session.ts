@@ -21,7 +21,7 @@ import { ReceiveQueue } from "../ReceiveQueue.ts"
 import { SendQueue, type SendQueueOptions, type SendQueueOwner } from "../SendQueue.ts"
 import type { Transport, TransportHandler } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
-import { Pings } from "./pings.ts"
+import { Pings, unnumbered } from "./pings.ts"
 
 export interface SessionSettings extends SendQueueOptions {
   readonly heartbeat: Heartbeat | undefined
@@ -200,7 +200,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   // What the heartbeat asks for.
 
   sendHeartbeat(): void {
-    this.sending.ping(this.pings.next())
+    this.sending.ping(this.waitingPings?.next() ?? unnumbered)
   }
 
   heartbeatLost(): void {
