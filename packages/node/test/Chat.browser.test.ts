@@ -167,8 +167,9 @@ describe.skipIf(!isInstalled)("the chat in a browser", { timeout: 60_000 }, () =
           new Promise<ReadonlyArray<string | null>>((resolve) => {
             const state = document.getElementById("state")!
             const seen: Array<string | null> = []
-            new MutationObserver(() => {
-              if (seen.push(state.textContent) > 1 && state.textContent === "open") resolve(seen)
+            new MutationObserver((changes) => {
+              for (const { addedNodes } of changes) seen.push(addedNodes[0]!.textContent)
+              if (seen.at(-1) === "open") resolve(seen)
             }).observe(state, { childList: true })
           })
         )
