@@ -89,6 +89,10 @@ export interface JoinOptions<out Metadata> {
 /**
  * Whom a message is not for, and what becomes of it where there is no room for it (default: what the room says).
  *
+ * **Gotchas**
+ *
+ * A history keeps messages for all: one that comes to catch up gets those that were not for it, too.
+ *
  * @category models
  * @since 0.1.0
  */

@@ -210,11 +210,14 @@ describe("what members are told", () => {
     }).pipe(memory))
 
   // The room tells neither of snapshots nor of gaps.
-  const changesOnly = Room.make("changes", {
-    member: Person,
-    history: { messages: 50 },
-    notify: (notice) => notice._tag === "Joined" || notice._tag === "Updated" ? shown(notice) : undefined
-  })
+  const changesIn = (overflow?: Room.RoomOverflow) =>
+    Room.make("changes", {
+      member: Person,
+      history: { messages: 50 },
+      overflow,
+      notify: (notice) => notice._tag === "Joined" || notice._tag === "Updated" ? shown(notice) : undefined
+    })
+  const changesOnly = changesIn()
 
   it.effect("a change that a client has no room for while it catches up is told, whatever else the room tells", () =>
     Effect.gen(function*() {
@@ -244,6 +247,28 @@ describe("what members are told", () => {
       yield* TestClock.adjust("1 second")
       assert.strictEqual((yield* Effect.flip(Fiber.join(joining))).reason._tag, "ConnectionNotOpen")
     }).pipe(memory))
+
+  it.effect.each(["drop-newest", "drop-oldest"] as const)(
+    "or misses changes, if the room says so (%s), but none of the past",
+    (overflow) =>
+      Effect.gen(function*() {
+        const rooms = yield* Rooms.Rooms
+        const room = changesIn(overflow)
+        for (let i = 1; i <= 50; i++) yield* rooms.publish(room, String(i))
+        const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+        const joining = yield* start(rooms.join(room, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+        const { membership } = yield* enterAs(room, "Grace")
+        for (let i = 1; i < 2000; i++) yield* membership.update({ name: String(i) })
+        yield* peer.demand(Infinity)
+        yield* Fiber.join(joining)
+        const received = yield* frames(peer, 50 + 1024)
+        assert.deepStrictEqual(received.slice(0, 50), Array.from({ length: 50 }, (_, i) => `text ${i + 1}`))
+        const [first, last] = overflow === "drop-newest"
+          ? ["Joined Grace", "Updated 1023"]
+          : ["Updated 976", "Updated 1999"]
+        assert.deepStrictEqual([received[50], received.at(-1)], [`text ${first}`, `text ${last}`])
+      }).pipe(memory)
+  )
 
   it.effect("a gap that a client has no room for while it catches up is told when it has", () => {
     let happen: (event: RoomBroker.BrokerEvent) => void = () => {}

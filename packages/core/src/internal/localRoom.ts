@@ -224,12 +224,16 @@ export class LocalRoom<Metadata> {
     }
   }
 
-  // The queue of who catches up is full on purpose, which is no reason for the room's policy; a second full queue is.
+  // The queue of who catches up is full on purpose, which is no reason for the room's policy; a second full queue is. But
+  // none of the past is dropped.
   private tellInTurn(member: LocalMember, prepared: Message.Prepared): void {
     const { connection, untold } = member
     untold.push(prepared)
     this.catchUpOnNotices(member)
-    if (untold.length > maxWaiting) connection.sendUnsafe(untold.shift()!, this.room.overflow)
+    if (untold.length <= maxWaiting) return
+    const { overflow } = this.room
+    const given = overflow === "drop-newest" ? untold.pop() : untold.shift()
+    if (typeof overflow === "object") connection.sendUnsafe(given!, overflow)
   }
 
   private noticeOf(notice: () => Notice<Metadata>): Message.Message | undefined {
