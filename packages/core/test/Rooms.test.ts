@@ -4,7 +4,7 @@ import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import { BrokerUnavailable, RoomError } from "@effect-ws/core/RoomError"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Metric, Random, Schema, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Metric, Random, Schema, Scope } from "effect"
 import { counted, negotiated } from "./deflate.ts"
 import { frames, open, openStalled, reasonOf, settle, start } from "./fixture.ts"
 import { enter, layerWithBroker, otherRooms } from "./rooms.ts"
@@ -192,6 +192,21 @@ describe("membership", () => {
         assert.strictEqual(yield* rooms.count(lobby), 0)
       }
     }).pipe(memory))
+
+  it.effect("a join whose scope is closed, before or meanwhile, is interrupted", () => {
+    const layer = layerWithBroker(() => ({ enter: () => Effect.void }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const { connection } = yield* open()
+      const scope = yield* Scope.make()
+      const joining = yield* start(Scope.provide(rooms.join(lobby, connection), scope))
+      yield* settle
+      assert.isUndefined(joining.pollUnsafe())
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(joining)))
+      assert.isTrue(Exit.hasInterrupts(yield* Effect.exit(Scope.provide(rooms.join(lobby, connection), scope))))
+    }).pipe(Effect.provide(layer))
+  })
 
   it.effect("leave may be repeated, and the connection may come back", () =>
     Effect.gen(function*() {

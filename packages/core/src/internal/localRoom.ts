@@ -52,7 +52,7 @@ export class LocalRoom<Metadata> {
   private readonly onDefect: (defect: unknown) => void
   private readonly entering = new Map<string, LocalMember>()
   private position: Position | undefined
-  private catchingUp = 0
+  private readonly catchingUp = new Set<LocalMember>()
   private recent: Array<Recent> = []
   private recentLength = 0
 
@@ -97,14 +97,16 @@ export class LocalRoom<Metadata> {
     }
     this.members.set(connection, member)
     this.entering.set(id, member)
-    if (catchesUp) this.catchingUp++
+    if (catchesUp) this.catchingUp.add(member)
     return member
   }
 
   remove(member: LocalMember): void {
     this.members.delete(member.connection)
     this.entering.delete(member.id)
-    if (member.catchesUp && member.state !== "Live") this.caughtUp()
+    this.caughtUp(member)
+    // Somebody else may have closed the scope, and it is not going to happen any more.
+    Deferred.doneUnsafe(member.entered, Effect.interrupt)
   }
 
   /** What came after a position, if it is at hand. */
@@ -120,7 +122,7 @@ export class LocalRoom<Metadata> {
   goLive(member: LocalMember, position: Position | undefined): void {
     member.position = member.ahead = position
     member.state = "Live"
-    this.caughtUp()
+    this.caughtUp(member)
   }
 
   /** Tells a member what it is still to be told, as far as its queue has room. */
@@ -148,7 +150,7 @@ export class LocalRoom<Metadata> {
       if (member.state !== "Live" || member.id === except || hasAlready(member, position)) continue
       member.connection.sendUnsafe(prepared, overflow)
     }
-    if (this.catchingUp > 0 && position !== undefined) {
+    if (this.catchingUp.size > 0 && position !== undefined) {
       this.recent.push({ position, prepared })
       this.recentLength += rendered.length
       // The latest stays in any case: without one, there would seem to be nothing to catch up with.
@@ -250,8 +252,9 @@ export class LocalRoom<Metadata> {
     }
   }
 
-  private caughtUp(): void {
-    if (--this.catchingUp > 0) return
+  private caughtUp(member: LocalMember): void {
+    this.catchingUp.delete(member)
+    if (this.catchingUp.size > 0) return
     this.recent = []
     this.recentLength = 0
   }
