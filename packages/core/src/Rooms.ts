@@ -277,9 +277,13 @@ const sendWaiting = (
     const outcome = send()
     if (outcome === "NotOpen") return Effect.fail(new SendError({ reason: new ConnectionNotOpen({}) }))
     return outcome === "Full"
-      ? Effect.andThen(connection.drained, sendWaiting(connection, send))
+      ? Effect.andThen(roomIn(connection), sendWaiting(connection, send))
       : Effect.void
   })
+
+// While a streamed message pauses, nothing may be queued, and still there is no room for one that is larger than the queue.
+const roomIn = (connection: Connection): Effect.Effect<void, SendError> =>
+  Effect.flatMap(connection.queuedBytes, (queued) => queued > 0 ? connection.drained : Effect.sleep("10 millis"))
 
 const subscribe = <A>(queues: Set<Queue.Queue<A>>, onStart: (queue: Queue.Queue<A>) => void = () => {}) =>
   Effect.flatMap(Queue.unbounded<A>(), (queue) =>

@@ -2,9 +2,9 @@ import * as Room from "@effect-ws/core/Room"
 import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Option, Queue, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { frames, isWaiting, open, openStalled, reasonOf, settle, start } from "./fixture.ts"
+import { frames, isWaiting, open, openStalled, reasonOf, settle, source, start } from "./fixture.ts"
 import { enter, layerWithBroker, otherRooms } from "./rooms.ts"
 
 const memory = Effect.provide(Rooms.layerMemory)
@@ -270,6 +270,35 @@ describe("catching up while others publish", () => {
       assert.deepStrictEqual(yield* frames(peer, 2), ["text new", "text newer"])
     }).pipe(Effect.provide(layer))
   })
+
+  it.effect("a message larger than the queue waits behind a streamed one, without trying all the time", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = Room.make("kept", { history: { messages: 50 } })
+      const large = "x".repeat(2000)
+      yield* rooms.publish(room, large)
+      const { connection, peer } = yield* open({ maxQueuedBytes: 1000 })
+      const { queue, stream } = yield* source
+      yield* start(connection.sendStream(stream))
+      yield* Queue.offer(queue, "a")
+      assert.deepStrictEqual(yield* frames(peer, 1), ["text... a"])
+      let tries = 0
+      const watched = Object.create(connection, {
+        sendUnsafe: {
+          value: (...args: Parameters<typeof connection.sendUnsafe>) => {
+            tries++
+            return connection.sendUnsafe(...args)
+          }
+        }
+      })
+      const joining = yield* start(rooms.join(room, watched, { from: "oldest" }))
+      yield* settle
+      assert.strictEqual(tries, 1)
+      yield* Queue.end(queue)
+      yield* TestClock.adjust("10 millis")
+      yield* Fiber.join(joining)
+      assert.deepStrictEqual((yield* frames(peer, 2)).at(-1), `text ${large}`)
+    }).pipe(memory))
 
   it.effect("a client so slow that messages are dropped before it gets them is told", () =>
     Effect.gen(function*() {
