@@ -180,6 +180,11 @@ export class Engine {
     return events ?? none
   }
 
+  /** Where the next chunk, or its beginning, may be put, so that it need not be copied; if that is worth it. */
+  get target(): Uint8Array | undefined {
+    return this.isReading ? this.assembler.target(this.decoder.awaited) : undefined
+  }
+
   /** Tells whether something of the chunk is left, because it stopped early. */
   get hasMore(): boolean {
     return this.isReading && this.decoder.hasMore
