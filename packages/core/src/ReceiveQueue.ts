@@ -17,9 +17,16 @@ const messageOverhead = 32
 
 const weight = (message: Message): number => message.length + messageOverhead
 
-interface Consumer<A> {
+// A class, not a literal: once hundreds have waited long, V8 makes a literal's objects among the old ones from then on, where
+// each keeps what it knows of alive until all memory is searched.
+class Consumer<A> {
   readonly take: (queue: ReceiveQueue) => A
   readonly resume: (effect: Pull.Pull<A, ConnectionError>) => void
+
+  constructor(take: Consumer<A>["take"], resume: Consumer<A>["resume"]) {
+    this.take = take
+    this.resume = resume
+  }
 }
 
 const takeAll = (queue: ReceiveQueue) => queue.takeAllUnsafe()
@@ -112,7 +119,7 @@ export class ReceiveQueue {
     return Effect.callback((resume) => {
       // Whoever waits comes first: a message goes to one consumer only.
       if (this.consumer === undefined && this.isReady) return resume(this.next(take))
-      const consumer = { take, resume } as Consumer<unknown>
+      const consumer = new Consumer<unknown>(take, resume as Consumer<unknown>["resume"])
       if (this.consumer === undefined) {
         this.consumer = consumer
         return this.leaveFirst ??= Effect.sync(() => this.leave(this.consumer))
