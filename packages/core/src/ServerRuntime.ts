@@ -348,7 +348,8 @@ export const makeUpgrades: (
       transport,
       debug === settings.debug ? settings : { ...settings, debug },
       { handshake, deflate: compressing && deflate && { settings: compressing, agreed: deflate.agreed } },
-      (connection) => route.handler(connection, data)
+      route.handler,
+      data
     )
   }
 
