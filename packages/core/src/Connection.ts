@@ -20,6 +20,7 @@ import type { Heartbeat } from "./Heartbeat.ts"
 import { open } from "./internal/connection.ts"
 import type { SessionSettings } from "./internal/session.ts"
 import type { Message, Prepared } from "./Message.ts"
+import { EngineGroup } from "./protocol/Engine.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import type { Role } from "./protocol/Frame.ts"
 import type { Headers } from "./protocol/Handshake.ts"
@@ -289,28 +290,33 @@ export const isConnection = (u: unknown): u is Connection => hasProperty(u, Type
  */
 export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
   Effect.contextWith((context: Context.Context<never>) =>
-    Effect.clockWith((clock) =>
-      Effect.succeed({
-        maskKey: options.maskKey,
-        utf8: options.utf8 ?? Utf8.portable,
-        heartbeat: options.heartbeat,
-        metrics: options.metrics,
-        limits: {
-          maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
-          maxFragments: options.maxFragments ?? 1024,
-          maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
-        },
+    Effect.clockWith((clock) => {
+      const { heartbeat, maskKey, metrics, utf8 = Utf8.portable, wrap } = options
+      return Effect.succeed({
+        maskKey,
+        utf8,
+        heartbeat,
+        metrics,
+        engines: new EngineGroup({
+          role: maskKey === undefined ? "server" : "client",
+          limits: {
+            maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
+            maxFragments: options.maxFragments ?? 1024,
+            maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
+          },
+          utf8
+        }),
         receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
         maxQueuedMessages: options.maxQueuedMessages ?? 4096,
         maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,
         overflow: options.overflow ?? "suspend",
         closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
         debug: options.debug ?? false,
-        wrap: options.wrap,
+        wrap,
         clock,
         runFork: Effect.runForkWith(context)
       })
-    )
+    })
   )
 
 /**

@@ -89,7 +89,7 @@ export interface EngineLimits extends MessageLimits {
 }
 
 /**
- * What an engine is made of. With `inflate`, messages may be compressed (RFC 7692); otherwise RSV1 is a violation.
+ * What engines go by.
  *
  * @category models
  * @since 0.1.0
@@ -98,7 +98,48 @@ export interface EngineOptions {
   readonly role: Role
   readonly limits: EngineLimits
   readonly utf8: Utf8Codec
-  readonly inflate?: Inflate | undefined
+}
+
+interface Parser {
+  readonly decoder: FrameDecoder
+  readonly assembler: MessageAssembler
+}
+
+const makeParser = ({ limits, role, utf8 }: EngineOptions, inflate: Inflate | undefined): Parser => ({
+  decoder: new FrameDecoder({ role, reservedBits: inflate === undefined ? 0 : rsv1 }),
+  assembler: new MessageAssembler({ limits, utf8, inflate })
+})
+
+/**
+ * The options of any number of engines, and the parser that they share.
+ *
+ * **Details**
+ *
+ * Between two messages, a parser knows nothing of its connection. So an engine has one only from the first byte of a message
+ * to its last, and thousands of idle connections need none.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class EngineGroup {
+  readonly options: EngineOptions
+  private spare: Parser | undefined
+
+  constructor(options: EngineOptions) {
+    this.options = options
+  }
+
+  /** A parser for one engine alone, until that gives it back. */
+  take(): Parser {
+    const parser = this.spare ?? makeParser(this.options, undefined)
+    this.spare = undefined
+    return parser
+  }
+
+  /** Takes back a parser that is between two messages. */
+  giveBack(parser: Parser): void {
+    this.spare = parser
+  }
 }
 
 const none: ReadonlyArray<ControlEvent> = []
@@ -118,24 +159,21 @@ const maxInflatedBytes = 64 * 1024
  * @since 0.1.0
  */
 export class Engine {
+  private readonly group: EngineGroup
+  private readonly isInflating: boolean
+  // There from the first byte of a message to its last; what may have to be inflated has one of its own.
+  private parser: Parser | undefined
   // There only between a read and the taking of its messages.
   private inbox: Array<string | Uint8Array> | undefined
   private current: State = open
-  private readonly decoder: FrameDecoder
-  private readonly assembler: MessageAssembler
-  private readonly utf8: Utf8Codec
-  private readonly maxControlFramesPerSecond: number
   private windowStart = 0
   private controlFrames = 0
 
-  constructor(options: EngineOptions) {
-    this.decoder = new FrameDecoder({
-      role: options.role,
-      reservedBits: options.inflate === undefined ? 0 : rsv1
-    })
-    this.assembler = new MessageAssembler(options)
-    this.utf8 = options.utf8
-    this.maxControlFramesPerSecond = options.limits.maxControlFramesPerSecond
+  /** With `inflate`, messages may be compressed (RFC 7692); otherwise RSV1 is a violation. */
+  constructor(group: EngineGroup, inflate?: Inflate) {
+    this.group = group
+    this.isInflating = inflate !== undefined
+    this.parser = inflate && makeParser(group.options, inflate)
   }
 
   get state(): State {
@@ -144,7 +182,7 @@ export class Engine {
 
   /** The bytes held for a message that has not arrived whole. */
   get partialBytes(): number {
-    return this.assembler.bytes
+    return this.parser?.assembler.bytes ?? 0
   }
 
   /**
@@ -154,14 +192,15 @@ export class Engine {
    */
   receive(chunk: Uint8Array, now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     if (!this.isReading) return none
-    this.decoder.push(chunk)
+    this.parser ??= this.group.take()
+    this.parser.decoder.push(chunk)
     return this.proceed(now, maxMessages)
   }
 
   /** Goes on with a chunk where it stopped early; everything before was taken. */
   proceed(now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
-    if (!this.isReading) return none
-    const { assembler, decoder } = this
+    if (!this.isReading || this.parser === undefined) return none
+    const { assembler, decoder } = this.parser
     const inbox = this.inbox ??= []
     let events: Array<ControlEvent> | undefined
     while (inbox.length < maxMessages && assembler.inflatedBytes < maxInflatedBytes) {
@@ -177,17 +216,21 @@ export class Engine {
       // Only what is not a message can have changed that.
       if (!this.isReading) break
     }
+    if (!this.isInflating && decoder.isIdle && assembler.isIdle) {
+      this.group.giveBack(this.parser)
+      this.parser = undefined
+    }
     return events ?? none
   }
 
   /** Tells whether something of the chunk is left, because it stopped early. */
   get hasMore(): boolean {
-    return this.isReading && this.decoder.hasMore
+    return this.isReading && this.parser !== undefined && this.parser.decoder.hasMore
   }
 
   /** Copies what is left of the chunk. */
   keep(): void {
-    this.decoder.keep()
+    this.parser?.decoder.keep()
   }
 
   /** The messages that were completed since the last call, in order. */
@@ -195,7 +238,7 @@ export class Engine {
     const messages = this.inbox
     this.inbox = undefined
     if (messages === undefined || messages.length === 0) return undefined
-    this.assembler.inflatedBytes = 0
+    if (this.parser !== undefined) this.parser.assembler.inflatedBytes = 0
     return messages
   }
 
@@ -233,8 +276,9 @@ export class Engine {
       this.windowStart = now
       this.controlFrames = 0
     }
-    if (++this.controlFrames > this.maxControlFramesPerSecond) {
-      return this.violate(policyViolation(`more than ${this.maxControlFramesPerSecond} control frames in a second`))
+    const { maxControlFramesPerSecond } = this.group.options.limits
+    if (++this.controlFrames > maxControlFramesPerSecond) {
+      return this.violate(policyViolation(`more than ${maxControlFramesPerSecond} control frames in a second`))
     }
     const payload = new Uint8Array(piece.bytes.subarray(piece.start, piece.end))
     switch (piece.opcode) {
@@ -248,7 +292,7 @@ export class Engine {
   }
 
   private close(payload: Uint8Array): ControlEvent {
-    const received = CloseFrame.decode(payload, this.utf8)
+    const received = CloseFrame.decode(payload, this.group.options.utf8)
     if ("_tag" in received) return this.violate(received)
     this.enter(
       "receiveClose",

@@ -125,6 +125,11 @@ export class FrameDecoder {
     return this.chunk !== empty
   }
 
+  /** Tells whether it waits for the first byte of a frame, as a new one does. */
+  get isIdle(): boolean {
+    return this.chunk === empty && this.expecting === "Header" && this.headLength === 0
+  }
+
   /** Copies what is left of the chunk, so that the chunk may be given back before its pieces are taken. */
   keep(): void {
     // Not `slice`: that of Node's Buffer is a view.

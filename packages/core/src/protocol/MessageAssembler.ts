@@ -88,6 +88,11 @@ export class MessageAssembler {
     this.inflate = options.inflate
   }
 
+  /** Tells whether no message is in the making. */
+  get isIdle(): boolean {
+    return this.state._tag === "Idle"
+  }
+
   /** The bytes held for the message in the making. */
   get bytes(): number {
     return this.state._tag === "Idle" ? 0 : this.state.length

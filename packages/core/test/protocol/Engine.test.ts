@@ -1,4 +1,11 @@
-import { type ControlEvent, Engine, type Input, type State, transitions } from "@effect-ws/core/protocol/Engine"
+import {
+  type ControlEvent,
+  Engine,
+  EngineGroup,
+  type Input,
+  type State,
+  transitions
+} from "@effect-ws/core/protocol/Engine"
 import type { Role } from "@effect-ws/core/protocol/Frame"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
 import type { Limits } from "@effect-ws/test-kit/ConformanceRule"
@@ -15,8 +22,10 @@ const unlimited: Limits = {
   maxControlFramesPerSecond: Infinity
 }
 
-const make = (role: Role = "server", limits: Partial<Limits> = {}) =>
-  new Engine({ role, limits: { ...unlimited, ...limits }, utf8: Utf8.portable })
+const groupOf = (role: Role, limits: Partial<Limits>): EngineGroup =>
+  new EngineGroup({ role, limits: { ...unlimited, ...limits }, utf8: Utf8.portable })
+
+const make = (role: Role = "server", limits: Partial<Limits> = {}): Engine => new Engine(groupOf(role, limits))
 
 const sent = (role: Role, ...frames: ReadonlyArray<Wire.Frame>): Uint8Array =>
   Wire.encode(role === "server" ? "client" : "server", frames)
@@ -212,23 +221,58 @@ describe("Engine", () => {
     )
     const maxMessageBytes = 64
 
-    const receiveAll = (role: Role, bytes: Uint8Array, cuts: ReadonlyArray<number>, maxMessages = Infinity) => {
-      const engine = make(role, { maxMessageBytes, maxFragments: 8, maxControlFramesPerSecond: 8 })
-      const events: Array<ControlEvent> = []
-      const messages: Array<string | Uint8Array> = []
-      const take = (told: ReadonlyArray<ControlEvent>) => {
-        events.push(...told)
-        const taken = engine.takeMessages() ?? []
-        messages.push(...taken)
-        assert.isAtMost(taken.length, maxMessages)
-        assert.isAtMost(engine.partialBytes, maxMessageBytes)
+    const hostileLimits = { maxMessageBytes, maxFragments: 8, maxControlFramesPerSecond: 8 }
+
+    class Receiver {
+      private readonly events: Array<ControlEvent> = []
+      private readonly messages: Array<string | Uint8Array> = []
+      private readonly engine: Engine
+      private readonly maxMessages: number
+
+      constructor(engine: Engine, maxMessages = Infinity) {
+        this.engine = engine
+        this.maxMessages = maxMessages
       }
-      for (const chunk of splitAt(bytes, cuts)) {
-        take(engine.receive(chunk.slice(), 0, maxMessages))
+
+      receive(chunk: Uint8Array): void {
+        const { engine, maxMessages } = this
+        this.take(engine.receive(chunk.slice(), 0, maxMessages))
         if (engine.hasMore) engine.keep()
-        while (engine.hasMore) take(engine.proceed(0, maxMessages))
+        while (engine.hasMore) this.take(engine.proceed(0, maxMessages))
       }
-      return { events, messages, state: engine.state }
+
+      get received() {
+        return { events: this.events, messages: this.messages, state: this.engine.state }
+      }
+
+      private take(told: ReadonlyArray<ControlEvent>): void {
+        this.events.push(...told)
+        const taken = this.engine.takeMessages() ?? []
+        this.messages.push(...taken)
+        assert.isAtMost(taken.length, this.maxMessages)
+        assert.isAtMost(this.engine.partialBytes, maxMessageBytes)
+      }
+    }
+
+    const receiveAll = (role: Role, bytes: Uint8Array, cuts: ReadonlyArray<number>, maxMessages = Infinity) => {
+      const receiver = new Receiver(make(role, hostileLimits), maxMessages)
+      for (const chunk of splitAt(bytes, cuts)) receiver.receive(chunk)
+      return receiver.received
+    }
+
+    const bytesOf = (
+      role: Role,
+      messages: ReadonlyArray<typeof Message.Type>,
+      mutations: typeof Mutations.Type
+    ): Uint8Array => {
+      const bytes = sent(
+        role,
+        ...messages.map(({ announced, fin, opcode, payload, rsv }) =>
+          frame(opcode, payload, { fin, rsv, announced: announced ?? payload.length })
+        )
+      )
+      for (const { at, byte } of mutations) if (bytes.length > 0) bytes[at % bytes.length] = byte
+      return bytes
     }
 
     const attack = (role: Role, bytes: Uint8Array, cuts: ReadonlyArray<number>) => {
@@ -260,17 +304,37 @@ describe("Engine", () => {
         mutations: Mutations,
         cuts: Cuts
       },
-      ({ cuts, messages, mutations, role }) => {
-        const bytes = sent(
-          role,
-          ...messages.map(({ announced, fin, opcode, payload, rsv }) =>
-            frame(opcode, payload, { fin, rsv, announced: announced ?? payload.length })
-          )
-        )
-        for (const { at, byte } of mutations) if (bytes.length > 0) bytes[at % bytes.length] = byte
-        attack(role, bytes, cuts)
-      },
+      ({ cuts, messages, mutations, role }) => attack(role, bytesOf(role, messages, mutations), cuts),
       { arbitrary: { runs: 2000, size: 12 } }
+    )
+
+    it.prop(
+      "engines of one group see nothing of each other, whatever they are in the middle of",
+      {
+        role: Schema.Literals(["server", "client"]),
+        peers: Schema.Array(Schema.Struct({ messages: Schema.Array(Message), mutations: Mutations, cuts: Cuts })).check(
+          Schema.isMaxLength(3)
+        ),
+        // Whose chunk is next.
+        turns: Schema.Array(between(0, 2))
+      },
+      ({ peers, role, turns }) => {
+        const group = groupOf(role, hostileLimits)
+        const all = peers.map(({ cuts, messages, mutations }) => {
+          const bytes = bytesOf(role, messages, mutations)
+          return { bytes, chunks: splitAt(bytes, cuts), receiver: new Receiver(new Engine(group)) }
+        })
+        for (const turn of turns) {
+          const peer = all[turn]
+          const chunk = peer?.chunks.shift()
+          if (chunk !== undefined) peer!.receiver.receive(chunk)
+        }
+        for (const { bytes, chunks, receiver } of all) {
+          for (const chunk of chunks) receiver.receive(chunk)
+          assert.deepStrictEqual(receiver.received, receiveAll(role, bytes, []))
+        }
+      },
+      { arbitrary: { runs: 1000, size: 12 } }
     )
 
     it("§10.4: a length that was only announced allocates nothing", () => {

@@ -1,4 +1,4 @@
-import { Engine } from "@effect-ws/core/protocol/Engine"
+import { Engine, EngineGroup } from "@effect-ws/core/protocol/Engine"
 import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
 import { encode, FrameEncoder, headerLength } from "@effect-ws/core/protocol/FrameEncoder"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
@@ -276,7 +276,9 @@ describe("FrameEncoder", () => {
     flush()
 
     const limits = { maxMessageBytes: 1024 * 1024, maxFragments: 10, maxControlFramesPerSecond: Infinity }
-    const engine = new Engine({ role: sender === "server" ? "client" : "server", limits, utf8: Utf8.portable })
+    const engine = new Engine(
+      new EngineGroup({ role: sender === "server" ? "client" : "server", limits, utf8: Utf8.portable })
+    )
     let pinged = 0
     for (const chunk of splitAt(concat(wire), cuts)) {
       for (const event of engine.receive(chunk.slice(), 0)) {
