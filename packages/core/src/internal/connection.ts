@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -186,7 +185,7 @@ export class ConnectionImpl implements Connection {
     })
   }
   get closed(): Effect.Effect<CloseEvent> {
-    return Deferred.await(this.session.closed)
+    return this.session.closed
   }
   get state(): Effect.Effect<ConnectionState> {
     return Effect.sync(() => this.session.state)

@@ -49,13 +49,13 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   readonly deflater: MessageDeflater | undefined
   readonly sending: SendQueue
   readonly receiving: ReceiveQueue
-  readonly closed = Deferred.makeUnsafe<CloseEvent>()
   // Most connections have none of these.
   stateObservers: Observers<ConnectionState> | undefined
   controlObservers: Observers<ControlFrame> | undefined
 
   state: ConnectionState = "Open"
   lastReceived: number
+  pingedAt: number | undefined
   isReading = true
   // Why this side gave the connection up. What the peer did is read off the engine, at the end.
   failure: Failure | undefined
@@ -64,6 +64,8 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private waitingPings: Pings | undefined
   private isPaused = false
   private hasPeerEnded = false
+  // Made by whoever waits for the end, or by the end.
+  private ended: Deferred.Deferred<CloseEvent> | undefined
   private closeTimer: Fiber.Fiber<void> | undefined
 
   constructor(transport: Transport, settings: SessionSettings, deflate: NegotiatedDeflate | undefined) {
@@ -89,6 +91,10 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
       if (this.state === "Closed") this.waitingPings.end()
     }
     return this.waitingPings
+  }
+
+  get closed(): Effect.Effect<CloseEvent> {
+    return Effect.suspend(() => Deferred.await(this.ended ??= Deferred.makeUnsafe()))
   }
 
   start(): void {
@@ -168,7 +174,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
         ? Cause.done()
         : Effect.fail(new Errors.ConnectionError({ reason: failure, closeEvent: event }))
     )
-    Deferred.doneUnsafe(this.closed, Effect.succeed(event))
+    Deferred.doneUnsafe(this.ended ??= Deferred.makeUnsafe(), Effect.succeed(event))
     this.stateObservers?.forEach((observer) => {
       Queue.offerUnsafe(observer, this.state)
       Queue.endUnsafe(observer)
