@@ -23,6 +23,7 @@ import type { Message, Prepared } from "./Message.ts"
 import { EngineGroup } from "./protocol/Engine.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import type { Role } from "./protocol/Frame.ts"
+import { FrameEncoders } from "./protocol/FrameEncoder.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
 import type { Overflow } from "./SendQueue.ts"
@@ -306,6 +307,7 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
           },
           utf8
         }),
+        encoders: new FrameEncoders({ maskKey, utf8 }),
         receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
         maxQueuedMessages: options.maxQueuedMessages ?? 4096,
         maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,

@@ -78,9 +78,21 @@ const largeSlab = 64 * 1024
 
 // Slabs that no encoder holds. An encoder has one only between its first frame and the write of it, so that thousands of
 // idle connections share a few.
+const mostSpare = 1024
 const freeSlabs = {
-  small: { size: smallSlab, slabs: new Array<Uint8Array>(), most: 1024 },
+  small: { size: smallSlab, slabs: new Array<Uint8Array>(), most: mostSpare },
   large: { size: largeSlab, slabs: new Array<Uint8Array>(), most: 16 }
+}
+
+/**
+ * What encoders go by. `maskKey` makes the keys of a client's frames; a server has none.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FrameEncoderOptions {
+  readonly maskKey: (() => number) | undefined
+  readonly utf8: Utf8Codec
 }
 
 /**
@@ -89,8 +101,7 @@ const freeSlabs = {
  * **Details**
  *
  * Small frames are written side by side into a slab of at most 64 KiB, so that what is sent in one turn leaves in one write.
- * `maskKey` makes the keys of a client's frames; a server has none. The bytes of a message are copied when it is
- * encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and more is shared, not copied.
+ * The bytes of a message are copied when it is encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and more is shared, not copied.
  *
  * @category encoding
  * @since 0.1.0
@@ -110,14 +121,9 @@ export class FrameEncoder {
   private slabStart = 0
   private slabEnd = 0
 
-  constructor(options: { readonly maskKey: (() => number) | undefined; readonly utf8: Utf8Codec }) {
+  constructor(options: FrameEncoderOptions) {
     this.maskKey = options.maskKey
     this.utf8 = options.utf8
-  }
-
-  /** The size of the frame that a payload of `length` bytes makes. */
-  frameLength(length: number): number {
-    return headerLength(length, this.maskKey !== undefined) + length
   }
 
   /** Appends a text message in one frame; `length` is that of its UTF-8 encoding, in bytes. */
@@ -257,6 +263,31 @@ export class FrameEncoder {
         : this.slab.subarray(this.slabStart, this.slabEnd)
     )
     this.slabStart = this.slabEnd
+  }
+}
+
+/**
+ * Encoders for any number of connections, of which few have something to send in the same turn.
+ *
+ * @category encoding
+ * @since 0.1.0
+ */
+export class FrameEncoders {
+  private readonly options: FrameEncoderOptions
+  private readonly spare: Array<FrameEncoder> = []
+
+  constructor(options: FrameEncoderOptions) {
+    this.options = options
+  }
+
+  /** An encoder for one connection alone, until that gives it back. */
+  take(): FrameEncoder {
+    return this.spare.pop() ?? new FrameEncoder(this.options)
+  }
+
+  /** Takes back an encoder that has nothing to hand over or to release. */
+  giveBack(encoder: FrameEncoder): void {
+    if (this.spare.length < mostSpare) this.spare.push(encoder)
   }
 }
 

@@ -1,6 +1,6 @@
 import { Engine, EngineGroup } from "@effect-ws/core/protocol/Engine"
 import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
-import { encode, FrameEncoder, headerLength } from "@effect-ws/core/protocol/FrameEncoder"
+import { encode, FrameEncoder, FrameEncoders, headerLength } from "@effect-ws/core/protocol/FrameEncoder"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
 import * as Wire from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
@@ -102,11 +102,13 @@ describe("FrameEncoder", () => {
     private held: Array<readonly [chunk: Uint8Array, before: Uint8Array]> = []
     private expected: Array<Uint8Array> = []
     private readonly encoder: FrameEncoder
+    private readonly masked: boolean
     private readonly key: () => number | undefined
 
     constructor(sender: Role) {
-      this.encoder = new FrameEncoder({ maskKey: sender === "client" ? keys() : undefined, utf8: Utf8.portable })
-      this.key = sender === "client" ? keys() : () => undefined
+      this.masked = sender === "client"
+      this.encoder = new FrameEncoder({ maskKey: this.masked ? keys() : undefined, utf8: Utf8.portable })
+      this.key = this.masked ? keys() : () => undefined
     }
 
     write({ _tag, size }: typeof Write.Type, seed: number): void {
@@ -127,7 +129,7 @@ describe("FrameEncoder", () => {
         default: {
           const opcode = _tag === "Ping" ? Opcode.ping : Opcode.binary
           const frame = byTheBook(opcode, payload, _tag !== "Fragment", this.key())
-          assert.strictEqual(this.encoder.frameLength(payload.length), frame.length)
+          assert.strictEqual(headerLength(payload.length, this.masked) + payload.length, frame.length)
           this.expected.push(frame)
           this.encoder.frame(opcode, payload, _tag !== "Fragment")
         }
@@ -181,6 +183,15 @@ describe("FrameEncoder", () => {
     other.release(false)
     encoder.text("Hello", 5)
     assert.notStrictEqual(encoder.take()[0]?.buffer, chunks[0]?.buffer)
+  })
+
+  it("an encoder belongs to who took it until it is given back", () => {
+    const encoders = new FrameEncoders({ maskKey: undefined, utf8: Utf8.portable })
+    const [first, second] = [encoders.take(), encoders.take()]
+    assert.notStrictEqual(first, second)
+    encoders.giveBack(first)
+    assert.strictEqual(encoders.take(), first)
+    assert.notInclude([first, second], encoders.take())
   })
 
   it("a slab that is filled to its last byte after a take hands over only what is new", () => {
