@@ -46,7 +46,6 @@ interface Extras {
  * A connection. Its effects are made when they are asked for, so that an idle one holds little more than its session.
  */
 export class ConnectionImpl implements Connection {
-  readonly [TypeId] = TypeId
   private readonly session: Session
   private readonly handshake: HandshakeResult
   private extras: Extras | undefined
@@ -73,6 +72,9 @@ export class ConnectionImpl implements Connection {
     return this.session.failure
   }
 
+  get [TypeId]() {
+    return TypeId
+  }
   get role() {
     return this.session.settings.maskKey === undefined ? "server" : "client"
   }

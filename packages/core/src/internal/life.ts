@@ -6,6 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { Connection, Established, Settings } from "../Connection.ts"
 import type { Transport } from "../Transport.ts"
@@ -52,11 +53,10 @@ const handled = <Data>(
     fiber.setContext(Context.add(fiber.context, Scope.Scope, scope))
     return Effect.interruptible(handler(connection, data) as Effect.Effect<unknown, unknown>)
   })
-  return Effect.onExit(
-    Effect.onExit(handling, (exit) => Scope.close(scope, exit)),
-    // A closing connection still counts.
-    (exit) => Effect.map(connection.release(exit), () => connections.delete(connection))
-  )
+  return Effect.onExit(handling, (exit) =>
+    Effect.onExit(Scope.close(scope, exit), (closed) =>
+      // A closing connection still counts.
+      Effect.map(connection.release(Exit.isSuccess(closed) ? exit : closed), () => connections.delete(connection))))
 }
 
 // There is none if whoever wraps the transport has failed to.
