@@ -93,11 +93,15 @@ export interface Transport {
  * The bytes of `onData` are lent for the length of the call, and the connection may overwrite them. None of these
  * functions throws.
  *
+ * `target` spares large messages a copy: a transport that chooses where it reads to may ask for it after each `onData`, and
+ * read the next bytes there, no more than fit. Their `onData` is given the part that was filled, and only that.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface TransportHandler {
   readonly onData: (chunk: Uint8Array) => void
+  readonly target?: () => Uint8Array | undefined
   readonly onDrain: () => void
   readonly onOverrun: () => void
   readonly onEnd: () => void

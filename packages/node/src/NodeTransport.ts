@@ -31,8 +31,11 @@ function onClose(this: Carrier): void {
 function onEnd(this: Carrier): void {
   this[kTransport].handler?.onEnd()
 }
-function onData(this: Carrier, bytes: Buffer): void {
+function onData(this: Carrier, bytes: Uint8Array): void {
   this[kTransport].handler?.onData(bytes)
+}
+function target(this: Carrier): Uint8Array | undefined {
+  return this[kTransport].handler?.target?.()
 }
 
 class SocketTransport implements Transport {
@@ -69,7 +72,7 @@ class SocketTransport implements Transport {
     if (socket.readableEnded) queueMicrotask(() => handler.onEnd())
     socket.on("close", onClose)
     socket.on("end", onEnd)
-    if (onRead(socket as Carrier, onData)) {
+    if (onRead(socket as Carrier, onData, target)) {
       // What was read before, and the end if it was too.
       const before: Buffer | null = socket.read()
       if (before !== null) handler.onData(before)

@@ -79,6 +79,27 @@ describe("NodeTransport", () => {
       assert.deepStrictEqual(streamed.told, ["b", "end"])
     }))
 
+  it.live("reads to where its handler wants it, as long as that wants it, and never again", () =>
+    Effect.gen(function*() {
+      const { peer, socket } = yield* pair
+      const read = yield* Queue.unbounded<string>()
+      const { handler } = recorder()
+      const targets = [Buffer.alloc(4), Buffer.alloc(100)]
+      const transport = NodeTransport.fromSocket(socket)
+      transport.start({
+        ...handler,
+        onData: (chunk) => Queue.offerUnsafe(read, Buffer.from(chunk).toString()),
+        target: () => targets.shift()
+      })
+      const [first, second] = targets as [Buffer, Buffer]
+      for (const [sent, told] of [["one", ["one"]], ["two, three", ["two,", " three"]], ["four", ["four"]]] as const) {
+        yield* peer.send(sent)
+        for (const expected of told) assert.strictEqual(yield* Queue.take(read), expected)
+      }
+      assert.strictEqual(first.toString(), "two,")
+      assert.strictEqual(second.subarray(0, 7).toString(), " three\0")
+    }))
+
   it.live("tells an end that came before it was started", () =>
     Effect.gen(function*() {
       const { peer, socket } = yield* pair

@@ -123,6 +123,10 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.sending.flush()
   }
 
+  target(): Uint8Array | undefined {
+    return this.engine.target
+  }
+
   // Goes on with what was read already, as far as there is room.
   private proceed(now: number): void {
     while (this.isReading && this.engine.hasMore) this.handle(this.engine.proceed(now, maxBatch))

@@ -223,6 +223,12 @@ export class Engine {
     return events ?? none
   }
 
+  /** Where the next chunk, or its beginning, may be put, so that it need not be copied; if that is worth it. */
+  get target(): Uint8Array | undefined {
+    if (!this.isReading || this.parser === undefined) return undefined
+    return this.parser.assembler.target(this.parser.decoder.awaited)
+  }
+
   /** Tells whether something of the chunk is left, because it stopped early. */
   get hasMore(): boolean {
     return this.isReading && this.parser !== undefined && this.parser.decoder.hasMore

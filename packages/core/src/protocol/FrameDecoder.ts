@@ -130,6 +130,11 @@ export class FrameDecoder {
     return this.chunk === empty && this.expecting === "Header" && this.headLength === 0
   }
 
+  /** How many bytes of a data frame the next chunk begins with, if it is that long. */
+  get awaited(): number {
+    return this.expecting === "Payload" && !this.hasMore ? this.remaining : 0
+  }
+
   /** Copies what is left of the chunk, so that the chunk may be given back before its pieces are taken. */
   keep(): void {
     // Not `slice`: that of Node's Buffer is a view.

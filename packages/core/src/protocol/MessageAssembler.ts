@@ -45,12 +45,16 @@ interface Assembling {
   buffer: Uint8Array
   length: number
   announced: number
+  /** What the whole message can come to, as far as is known. */
+  most: number
   utf8: Utf8.State
 }
 
 const idle: State = { _tag: "Idle" }
 const empty = new Uint8Array(0)
 const firstCapacity = 4 * 1024
+// Where less of the message has arrived or is to come, it is better read together with the frames around it.
+const targetThreshold = 32 * 1024
 // From this size on, filling an array with zeroes that are overwritten at once is felt.
 const allocateThreshold = 1024
 
@@ -98,6 +102,17 @@ export class MessageAssembler {
     return this.state._tag === "Idle" ? 0 : this.state.length
   }
 
+  /**
+   * Where the next bytes of the message may be put, of which `awaited` are still to come in its frame, so that they need not
+   * be copied: a piece whose bytes are there is appended as it is.
+   */
+  target(awaited: number): Uint8Array | undefined {
+    const message = this.state
+    if (awaited < targetThreshold || message._tag === "Idle" || message.length < targetThreshold) return undefined
+    this.reserve(message, message.length + 1)
+    return message.buffer.subarray(message.length, message.length + awaited)
+  }
+
   /** Takes a piece of a data frame; appends the message it completes, if any, to `out`. */
   push(piece: FramePiece, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
     if (piece.first) {
@@ -124,7 +139,7 @@ export class MessageAssembler {
       }
       if (piece.length > this.limits.maxMessageBytes) return messageTooBig(this.limits.maxMessageBytes)
       if (!(piece.fin && piece.last)) {
-        const { length: announced, opcode } = piece
+        const { fin, length: announced, opcode } = piece
         this.state = {
           _tag: "Assembling",
           opcode,
@@ -133,6 +148,7 @@ export class MessageAssembler {
           buffer: empty,
           length: 0,
           announced,
+          most: fin ? announced : this.limits.maxMessageBytes,
           utf8: Utf8.accept
         }
       }
@@ -145,6 +161,7 @@ export class MessageAssembler {
     if (piece.rsv !== 0) return protocolError("5.2", "reserved bit set on a continuation frame")
     state.announced += piece.length
     if (state.announced > this.limits.maxMessageBytes) return messageTooBig(this.limits.maxMessageBytes)
+    if (piece.fin) state.most = state.announced
     state.fragments++
     if (state.fragments > this.limits.maxFragments) {
       return policyViolation(`message exceeds ${this.limits.maxFragments} fragments`)
@@ -207,20 +224,23 @@ export class MessageAssembler {
     return undefined
   }
 
-  // Grows fourfold, so that appending is linear over any number of fragments, and never beyond the end of the message, once
-  // that is known, or the limit.
-  private append(message: Assembling, piece: FramePiece): void {
-    const added = piece.end - piece.start
-    if (added === 0) return
-    const needed = message.length + added
-    if (needed > message.buffer.length) {
-      const most = piece.fin ? message.announced : this.limits.maxMessageBytes
-      const grown = this.utf8.allocate(Math.max(needed, Math.min(most, Math.max(firstCapacity, needed * 4))))
-      grown.set(message.buffer.subarray(0, message.length))
-      message.buffer = grown
-    }
-    message.buffer.set(piece.bytes.subarray(piece.start, piece.end), message.length)
-    message.length = needed
+  private append(message: Assembling, { bytes, end, start }: FramePiece): void {
+    if (start === end) return
+    const { length } = message
+    this.reserve(message, length + end - start)
+    message.length += end - start
+    const { buffer } = message
+    const isInPlace = bytes.buffer === buffer.buffer && bytes.byteOffset + start === buffer.byteOffset + length
+    if (!isInPlace) buffer.set(bytes.subarray(start, end), length)
+  }
+
+  // Grows fourfold and some more, so that appending is linear over any number of fragments, and a power of two is not missed
+  // by a header; never beyond the end of the message, once that is known, or the limit.
+  private reserve(message: Assembling, needed: number): void {
+    if (needed <= message.buffer.length) return
+    const grown = this.utf8.allocate(Math.max(needed, Math.min(message.most, firstCapacity + needed * 4)))
+    grown.set(message.buffer.subarray(0, message.length))
+    message.buffer = grown
   }
 
   private copy(bytes: Uint8Array, start: number, end: number): Uint8Array {

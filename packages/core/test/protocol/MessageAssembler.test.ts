@@ -1,3 +1,4 @@
+import { Opcode } from "@effect-ws/core/protocol/Frame"
 import { FrameDecoder } from "@effect-ws/core/protocol/FrameDecoder"
 import { MessageAssembler, type MessageLimits } from "@effect-ws/core/protocol/MessageAssembler"
 import type { ProtocolViolation } from "@effect-ws/core/protocol/ProtocolViolation"
@@ -7,7 +8,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
 import { between, concat, Cuts, splitAt } from "./chunks.ts"
 
-const { binary, continuation, more, pattern, text } = Wire
+const { binary, continuation, frame, more, pattern, text } = Wire
 
 const unlimited: MessageLimits = { maxMessageBytes: Number.MAX_SAFE_INTEGER, maxFragments: Infinity }
 
@@ -19,6 +20,10 @@ class Assembly {
   constructor(limits: MessageLimits = unlimited, reservedBits = 0) {
     this.assembler = new MessageAssembler({ limits, utf8: Utf8.portable })
     this.decoder = new FrameDecoder({ role: "client", reservedBits })
+  }
+
+  get target(): Uint8Array | undefined {
+    return this.assembler.target(this.decoder.awaited)
   }
 
   push(bytes: Uint8Array): ProtocolViolation | undefined {
@@ -67,7 +72,7 @@ describe("MessageAssembler", () => {
       arrived += chunk.length
       const lengths = allocationsOf(() => assert.isUndefined(assembly.push(chunk)))
       for (const length of lengths) {
-        assert.isAtMost(length, Math.max(4096, 4 * arrived))
+        assert.isAtMost(length, 4096 + 4 * arrived)
         allocated += length
       }
     }
@@ -85,6 +90,44 @@ describe("MessageAssembler", () => {
     })
     assert.strictEqual(assembly.assembler.bytes, 20_000)
     assert.isAtMost(lengths.length, 4)
+  })
+
+  it.prop("§5.4: a message is the same wherever its bytes were read to", {
+    kind: Schema.Literals(["text", "binary"]),
+    sizes: Schema.Array(Schema.Union([between(0, 200), between(30_000, 300_000)])),
+    steps: Schema.Array(between(1, 100_000)).check(Schema.isMinLength(1))
+  }, ({ kind, sizes, steps }) => {
+    const assembly = new Assembly()
+    const [first = new Uint8Array(0), ...rest] = sizes.map((size) => pattern(size).map((byte) => byte & 0x7f))
+    const fragments = [frame(Opcode[kind], first, more), ...rest.map((bytes) => continuation(bytes, more))]
+    const bytes = Wire.encode("server", [...fragments, continuation()])
+    for (let at = 0, reads = 0; at < bytes.length; reads++) {
+      const target = assembly.target
+      if (target !== undefined) assert.isAtMost(target.buffer.byteLength, 4096 + 4 * at)
+      const step = Math.min(steps[reads % steps.length]!, target?.length ?? Infinity)
+      const chunk = bytes.slice(at, at + step)
+      target?.set(chunk)
+      assert.isUndefined(assembly.push(target?.subarray(0, chunk.length) ?? chunk))
+      at += chunk.length
+    }
+    const expected = concat([first, ...rest])
+    assert.deepStrictEqual(assembly.messages, [kind === "text" ? new TextDecoder().decode(expected) : expected])
+  })
+
+  it("§10.4: a large message is read to its own memory, up to its last bytes", () => {
+    const assembly = new Assembly()
+    const bytes = Wire.encode("server", [binary(pattern(1_000_000))])
+    let copied = 0
+    for (let at = 0; at < bytes.length;) {
+      const target = assembly.target
+      const chunk = bytes.slice(at, at + (target?.length ?? 64 * 1024))
+      target?.set(chunk)
+      if (target === undefined) copied += chunk.length
+      assert.isUndefined(assembly.push(target?.subarray(0, chunk.length) ?? chunk))
+      at += chunk.length
+    }
+    assert.isAtMost(copied, 128 * 1024)
+    assert.deepStrictEqual(assembly.messages, [pattern(1_000_000)])
   })
 
   it.prop("§5.4: a message is what was sent, and keeps no more than four times its size alive", {

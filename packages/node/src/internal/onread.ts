@@ -21,10 +21,14 @@ const [kBuffer, kBufferCb, kBufferGen] = ["kBuffer", "kBufferCb", "kBufferGen"].
  *
  * **Details**
  *
- * What was read before stays in the stream. The bytes are lent for the length of the call, whose `this` is the socket.
- * `pause`, `resume` and the event `end` work as without it.
+ * What was read before stays in the stream. The bytes are lent for the length of the call, whose `this` is the socket;
+ * `target`, called behind it, may tell where to read to next. `pause`, `resume` and the event `end` work as without it.
  */
-export const onRead = <S extends Duplex>(socket: S, callback: (this: S, bytes: Buffer) => void): boolean => {
+export const onRead = <S extends Duplex>(
+  socket: S,
+  callback: (this: S, bytes: Uint8Array) => void,
+  target: (this: S) => Uint8Array | undefined
+): boolean => {
   if (Object.getPrototypeOf(socket) !== Socket.prototype) return false
   if (kBuffer === undefined || kBufferCb === undefined || kBufferGen === undefined) return false
   const internal = socket as unknown as Record<symbol, unknown> & {
@@ -33,15 +37,29 @@ export const onRead = <S extends Duplex>(socket: S, callback: (this: S, bytes: B
   const handle = internal._handle
   if (typeof handle?.useUserBuffer !== "function" || internal[kBufferGen] !== null) return false
   internal[kCallback] = callback
+  internal[kTarget] = target
   internal[kBuffer] = shared
   internal[kBufferCb] = deliver
+  internal[kBufferGen] = takeNext
   handle.useUserBuffer(shared)
   return true
 }
 
 const kCallback = Symbol("onRead")
+const kTarget = Symbol("target")
 
-function deliver(this: Duplex & { [kCallback]: (bytes: Buffer) => void }, length: number): boolean {
-  this[kCallback](shared.subarray(0, length))
+interface Reader extends Duplex {
+  [kCallback]: (bytes: Uint8Array) => void
+  [kTarget]: () => Uint8Array | undefined
+}
+
+// What the socket whose turn it is reads to from now on, or `undefined` if that stays the same. The socket asks for it behind
+// each `deliver`, in the same turn.
+let next: Uint8Array | undefined
+const takeNext = () => next
+
+function deliver(this: Reader, length: number, buffer: Uint8Array): boolean {
+  this[kCallback](buffer.subarray(0, length))
+  next = this[kTarget]() ?? (buffer === shared ? undefined : shared)
   return true
 }
