@@ -44,9 +44,9 @@ interface Assembling {
   fragments: number
   buffer: Uint8Array
   length: number
+  /** What all its frames announced so far, and whether the last of them has begun. */
   announced: number
-  /** What the whole message can come to, as far as is known. */
-  most: number
+  isLast: boolean
   utf8: Utf8.State
 }
 
@@ -148,7 +148,7 @@ export class MessageAssembler {
           buffer: empty,
           length: 0,
           announced,
-          most: fin ? announced : this.limits.maxMessageBytes,
+          isLast: fin,
           utf8: Utf8.accept
         }
       }
@@ -161,7 +161,7 @@ export class MessageAssembler {
     if (piece.rsv !== 0) return protocolError("5.2", "reserved bit set on a continuation frame")
     state.announced += piece.length
     if (state.announced > this.limits.maxMessageBytes) return messageTooBig(this.limits.maxMessageBytes)
-    if (piece.fin) state.most = state.announced
+    state.isLast = piece.fin
     state.fragments++
     if (state.fragments > this.limits.maxFragments) {
       return policyViolation(`message exceeds ${this.limits.maxFragments} fragments`)
@@ -234,11 +234,13 @@ export class MessageAssembler {
     if (!isInPlace) buffer.set(bytes.subarray(start, end), length)
   }
 
-  // Grows fourfold and some more, so that appending is linear over any number of fragments, and a power of two is not missed
-  // by a header; never beyond the end of the message, once that is known, or the limit.
+  // Grows by a factor, so that appending is linear over any number of fragments; by more once the end of the message is known,
+  // as it is likely to come; and by some more, so that a power of two is not missed by a header.
   private reserve(message: Assembling, needed: number): void {
     if (needed <= message.buffer.length) return
-    const grown = this.utf8.allocate(Math.max(needed, Math.min(message.most, firstCapacity + needed * 4)))
+    const { announced, isLast } = message
+    const most = isLast ? announced : this.limits.maxMessageBytes
+    const grown = this.utf8.allocate(Math.max(needed, Math.min(most, firstCapacity + needed * (isLast ? 16 : 4))))
     grown.set(message.buffer.subarray(0, message.length))
     message.buffer = grown
   }
