@@ -20,10 +20,8 @@ import type { Heartbeat } from "./Heartbeat.ts"
 import { open } from "./internal/connection.ts"
 import type { SessionSettings } from "./internal/session.ts"
 import type { Message, Prepared } from "./Message.ts"
-import { EngineGroup } from "./protocol/Engine.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
 import type { Role } from "./protocol/Frame.ts"
-import { FrameEncoders } from "./protocol/FrameEncoder.ts"
 import type { Headers } from "./protocol/Handshake.ts"
 import * as Utf8 from "./protocol/Utf8.ts"
 import type { Overflow } from "./SendQueue.ts"
@@ -298,16 +296,15 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
         utf8,
         heartbeat,
         metrics,
-        engines: new EngineGroup({
-          role: maskKey === undefined ? "server" : "client",
+        engine: {
+          role: maskKey === undefined ? "server" as const : "client" as const,
           limits: {
             maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
             maxFragments: options.maxFragments ?? 1024,
             maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
           },
           utf8
-        }),
-        encoders: new FrameEncoders({ maskKey, utf8 }),
+        },
         receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
         maxQueuedMessages: options.maxQueuedMessages ?? 4096,
         maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,

@@ -10,7 +10,7 @@ import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import { notOpen, Turns } from "./internal/turns.ts"
 import { isPrepared, type Message, type Prepared } from "./Message.ts"
 import { Opcode, rsv1 } from "./protocol/Frame.ts"
-import { type FrameEncoder, type FrameEncoders, headerLength } from "./protocol/FrameEncoder.ts"
+import { FrameEncoder, headerLength } from "./protocol/FrameEncoder.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Transport } from "./Transport.ts"
 import { QueueFull, SendError } from "./WebSocketError.ts"
@@ -40,7 +40,6 @@ export type Overflow = "suspend" | "fail" | "drop-newest" | "drop-oldest" | { re
  */
 export interface SendQueueOptions {
   readonly utf8: Utf8Codec
-  readonly encoders: FrameEncoders
   readonly maskKey: (() => number) | undefined
   readonly maxQueuedMessages: number
   readonly maxQueuedBytes: number
@@ -344,14 +343,14 @@ export class SendQueue {
       if (encoder === undefined) return
       this.encoder = undefined
       this.encodedMessages = this.encodedBytes = 0
-      const { encoders, metrics } = this.options
+      const { metrics } = this.options
       if (metrics !== undefined) {
         metrics.sentMessages += messages
         metrics.sentBytes += encoder.bytes
       }
       const taken = this.owner.transport.write(encoder.take())
       encoder.release(taken)
-      encoders.giveBack(encoder)
+      encoder.giveBack()
       if (taken) {
         this.messages -= messages
         this.bytes -= bytes
@@ -391,7 +390,7 @@ export class SendQueue {
   }
 
   private get encoding(): FrameEncoder {
-    return this.encoder ??= this.options.encoders.take()
+    return this.encoder ??= FrameEncoder.borrow(this.options)
   }
 
   private get isQueueEmpty(): boolean {

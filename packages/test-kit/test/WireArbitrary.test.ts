@@ -1,5 +1,5 @@
 import { Connection } from "@effect-ws/core"
-import { Engine, EngineGroup } from "@effect-ws/core/protocol/Engine"
+import { Engine } from "@effect-ws/core/protocol/Engine"
 import * as Handshake from "@effect-ws/core/protocol/Handshake"
 import { portable } from "@effect-ws/core/protocol/Utf8"
 import { TestLink, WebSocketProbe, Wire, WireArbitrary } from "@effect-ws/test-kit"
@@ -14,7 +14,7 @@ describe("arbitraries", () => {
     sent: Arbitrary.array(WireArbitrary.fragmented, { maxLength: 3 }),
     chunking: WireArbitrary.chunking
   }, ({ chunking, sent }) => {
-    const engine = new Engine(new EngineGroup({ role: "server", limits, utf8: portable }))
+    const engine = new Engine({ role: "server", limits, utf8: portable })
     const bytes = Wire.encode("client", sent.flatMap(({ frames }) => frames))
     const chunks = chunking(bytes)
     assert.strictEqual(chunks.reduce((sum, { length }) => sum + length, 0), bytes.length)

@@ -15,7 +15,7 @@ import { MessageDeflater, MessageInflater, type NegotiatedDeflate } from "../Com
 import type { ConnectionState, ControlFrame } from "../Connection.ts"
 import type { Heartbeat, Member } from "../Heartbeat.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
-import { type ControlEvent, Engine, type EngineGroup } from "../protocol/Engine.ts"
+import { type ControlEvent, Engine, type EngineOptions } from "../protocol/Engine.ts"
 import type { ProtocolViolation } from "../protocol/ProtocolViolation.ts"
 import { ReceiveQueue } from "../ReceiveQueue.ts"
 import { SendQueue, type SendQueueOptions, type SendQueueOwner } from "../SendQueue.ts"
@@ -25,7 +25,7 @@ import { Pings } from "./pings.ts"
 
 export interface SessionSettings extends SendQueueOptions {
   readonly heartbeat: Heartbeat | undefined
-  readonly engines: EngineGroup
+  readonly engine: EngineOptions
   readonly receiveBufferBytes: number
   readonly closeTimeout: Duration.Duration
   readonly clock: Clock.Clock
@@ -69,7 +69,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private closeTimer: Fiber.Fiber<void> | undefined
 
   constructor(transport: Transport, settings: SessionSettings, deflate: NegotiatedDeflate | undefined) {
-    const { clock, engines, utf8 } = settings
+    const { clock, engine, utf8 } = settings
     this.transport = transport
     this.settings = settings
     this.lastReceived = clock.currentTimeMillisUnsafe()
@@ -78,9 +78,9 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
       new MessageInflater(
         deflate.settings.compression,
         deflate.agreed.receiving,
-        engines.options.limits.maxMessageBytes
+        engine.limits.maxMessageBytes
       )
-    this.engine = new Engine(engines, inflater && ((payload) => inflater.inflate(payload)))
+    this.engine = new Engine(inflater ? { ...engine, inflate: (payload) => inflater.inflate(payload) } : engine)
     this.receiving = new ReceiveQueue(this)
     this.sending = new SendQueue(settings, this)
   }

@@ -10,7 +10,7 @@ import * as MutableList from "effect/MutableList"
 import type { Options, PlatformWebSocket } from "../BrowserWebSocketClient.ts"
 import type { Message } from "../Message.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
-import { Engine, EngineGroup } from "../protocol/Engine.ts"
+import { Engine } from "../protocol/Engine.ts"
 import { Opcode } from "../protocol/Frame.ts"
 import { encode, FrameEncoder } from "../protocol/FrameEncoder.ts"
 import { portable, type Utf8Codec } from "../protocol/Utf8.ts"
@@ -35,13 +35,6 @@ export const trusting: Utf8Codec = {
   isValid: () => true,
   decode: (bytes, start, end) => decoder.decode(bytes.subarray(start, end))
 }
-
-// For what this side has written.
-const engines = new EngineGroup({
-  role: "server",
-  limits: { maxMessageBytes: Infinity, maxFragments: Infinity, maxControlFramesPerSecond: Infinity },
-  utf8: trusting
-})
 
 const readyStateOpen = 1
 const none: ReadonlySet<Capability> = new Set()
@@ -74,7 +67,11 @@ export class WebSocketTransport implements Transport {
   private readonly options: TransportOptions
   private readonly runFork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   private handler: TransportHandler | undefined
-  private readonly written = new Engine(engines)
+  private readonly written = new Engine({
+    role: "server",
+    limits: { maxMessageBytes: Infinity, maxFragments: Infinity, maxControlFramesPerSecond: Infinity },
+    utf8: trusting
+  })
   private readonly encoder = new FrameEncoder({ maskKey: undefined, utf8: trusting })
 
   private isPaused = false

@@ -89,7 +89,7 @@ export interface EngineLimits extends MessageLimits {
 }
 
 /**
- * What engines go by.
+ * What an engine is made of. With `inflate`, messages may be compressed (RFC 7692); otherwise RSV1 is a violation.
  *
  * @category models
  * @since 0.1.0
@@ -98,6 +98,7 @@ export interface EngineOptions {
   readonly role: Role
   readonly limits: EngineLimits
   readonly utf8: Utf8Codec
+  readonly inflate?: Inflate | undefined
 }
 
 interface Parser {
@@ -105,41 +106,22 @@ interface Parser {
   readonly assembler: MessageAssembler
 }
 
-const makeParser = ({ limits, role, utf8 }: EngineOptions, inflate: Inflate | undefined): Parser => ({
-  decoder: new FrameDecoder({ role, reservedBits: inflate === undefined ? 0 : rsv1 }),
-  assembler: new MessageAssembler({ limits, utf8, inflate })
+const makeParser = (options: EngineOptions): Parser => ({
+  decoder: new FrameDecoder({ role: options.role, reservedBits: options.inflate === undefined ? 0 : rsv1 }),
+  assembler: new MessageAssembler(options)
 })
 
-/**
- * The options of any number of engines, and the parser that they share.
- *
- * **Details**
- *
- * Between two messages, a parser knows nothing of its connection. So an engine has one only from the first byte of a message
- * to its last, and thousands of idle connections need none.
- *
- * @category models
- * @since 0.1.0
- */
-export class EngineGroup {
-  readonly options: EngineOptions
-  private spare: Parser | undefined
+// Between two messages, a parser knows nothing of its connection. So an engine has one only from the first byte of a message
+// to its last, and thousands of idle ones share this.
+const spare: Record<Role, Parser | undefined> = { server: undefined, client: undefined }
 
-  constructor(options: EngineOptions) {
-    this.options = options
-  }
-
-  /** A parser for one engine alone, until that gives it back. */
-  take(): Parser {
-    const parser = this.spare ?? makeParser(this.options, undefined)
-    this.spare = undefined
-    return parser
-  }
-
-  /** Takes back a parser that is between two messages. */
-  giveBack(parser: Parser): void {
-    this.spare = parser
-  }
+const takeParser = (options: EngineOptions): Parser => {
+  const { role } = options
+  const parser = spare[role]
+  if (parser === undefined) return makeParser(options)
+  spare[role] = undefined
+  parser.assembler.serve(options)
+  return parser
 }
 
 const none: ReadonlyArray<ControlEvent> = []
@@ -159,8 +141,7 @@ const maxInflatedBytes = 64 * 1024
  * @since 0.1.0
  */
 export class Engine {
-  private readonly group: EngineGroup
-  private readonly isInflating: boolean
+  private readonly options: EngineOptions
   // There from the first byte of a message to its last; what may have to be inflated has one of its own.
   private parser: Parser | undefined
   // There only between a read and the taking of its messages.
@@ -169,11 +150,9 @@ export class Engine {
   private windowStart = 0
   private controlFrames = 0
 
-  /** With `inflate`, messages may be compressed (RFC 7692); otherwise RSV1 is a violation. */
-  constructor(group: EngineGroup, inflate?: Inflate) {
-    this.group = group
-    this.isInflating = inflate !== undefined
-    this.parser = inflate && makeParser(group.options, inflate)
+  constructor(options: EngineOptions) {
+    this.options = options
+    this.parser = options.inflate && makeParser(options)
   }
 
   get state(): State {
@@ -192,7 +171,7 @@ export class Engine {
    */
   receive(chunk: Uint8Array, now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     if (!this.isReading) return none
-    this.parser ??= this.group.take()
+    this.parser ??= takeParser(this.options)
     this.parser.decoder.push(chunk)
     return this.proceed(now, maxMessages)
   }
@@ -216,8 +195,8 @@ export class Engine {
       // Only what is not a message can have changed that.
       if (!this.isReading) break
     }
-    if (!this.isInflating && decoder.isIdle && assembler.isIdle) {
-      this.group.giveBack(this.parser)
+    if (this.options.inflate === undefined && decoder.isIdle && assembler.isIdle) {
+      spare[this.options.role] = this.parser
       this.parser = undefined
     }
     return events ?? none
@@ -282,7 +261,7 @@ export class Engine {
       this.windowStart = now
       this.controlFrames = 0
     }
-    const { maxControlFramesPerSecond } = this.group.options.limits
+    const { maxControlFramesPerSecond } = this.options.limits
     if (++this.controlFrames > maxControlFramesPerSecond) {
       return this.violate(policyViolation(`more than ${maxControlFramesPerSecond} control frames in a second`))
     }
@@ -298,7 +277,7 @@ export class Engine {
   }
 
   private close(payload: Uint8Array): ControlEvent {
-    const received = CloseFrame.decode(payload, this.group.options.utf8)
+    const received = CloseFrame.decode(payload, this.options.utf8)
     if ("_tag" in received) return this.violate(received)
     this.enter(
       "receiveClose",

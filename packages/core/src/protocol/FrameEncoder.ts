@@ -78,11 +78,14 @@ const largeSlab = 64 * 1024
 
 // Slabs that no encoder holds. An encoder has one only between its first frame and the write of it, so that thousands of
 // idle connections share a few.
-const mostSpare = 1024
 const freeSlabs = {
-  small: { size: smallSlab, slabs: new Array<Uint8Array>(), most: mostSpare },
+  small: { size: smallSlab, slabs: new Array<Uint8Array>(), most: 1024 },
   large: { size: largeSlab, slabs: new Array<Uint8Array>(), most: 16 }
 }
+
+// Encoders that nobody holds, for the same reason.
+const spare: Array<FrameEncoder> = []
+const mostSpare = 1024
 
 /**
  * What encoders go by. `maskKey` makes the keys of a client's frames; a server has none.
@@ -110,8 +113,8 @@ export class FrameEncoder {
   /** Bytes encoded and not yet taken. */
   bytes = 0
 
-  private readonly maskKey: (() => number) | undefined
-  private readonly utf8: Utf8Codec
+  private maskKey: (() => number) | undefined
+  private utf8: Utf8Codec
   private chunks: Array<Uint8Array> = []
   // A small encoded frame that nothing has followed yet: alone, it is not copied.
   private lone: Uint8Array | undefined
@@ -124,6 +127,20 @@ export class FrameEncoder {
   constructor(options: FrameEncoderOptions) {
     this.maskKey = options.maskKey
     this.utf8 = options.utf8
+  }
+
+  /** An encoder for one connection alone, until it is given back. */
+  static borrow(options: FrameEncoderOptions): FrameEncoder {
+    const encoder = spare.pop()
+    if (encoder === undefined) return new FrameEncoder(options)
+    encoder.maskKey = options.maskKey
+    encoder.utf8 = options.utf8
+    return encoder
+  }
+
+  /** For others to borrow; there must be nothing left to take or to release. */
+  giveBack(): void {
+    if (spare.length < mostSpare) spare.push(this)
   }
 
   /** Appends a text message in one frame; `length` is that of its UTF-8 encoding, in bytes. */
@@ -263,31 +280,6 @@ export class FrameEncoder {
         : this.slab.subarray(this.slabStart, this.slabEnd)
     )
     this.slabStart = this.slabEnd
-  }
-}
-
-/**
- * Encoders for any number of connections, of which few have something to send in the same turn.
- *
- * @category encoding
- * @since 0.1.0
- */
-export class FrameEncoders {
-  private readonly options: FrameEncoderOptions
-  private readonly spare: Array<FrameEncoder> = []
-
-  constructor(options: FrameEncoderOptions) {
-    this.options = options
-  }
-
-  /** An encoder for one connection alone, until that gives it back. */
-  take(): FrameEncoder {
-    return this.spare.pop() ?? new FrameEncoder(this.options)
-  }
-
-  /** Takes back an encoder that has nothing to hand over or to release. */
-  giveBack(encoder: FrameEncoder): void {
-    if (this.spare.length < mostSpare) this.spare.push(encoder)
   }
 }
 

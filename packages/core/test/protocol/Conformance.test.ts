@@ -1,5 +1,5 @@
 import { maxReasonBytes } from "@effect-ws/core/protocol/CloseFrame"
-import { type ControlEvent, Engine, EngineGroup } from "@effect-ws/core/protocol/Engine"
+import { type ControlEvent, Engine } from "@effect-ws/core/protocol/Engine"
 import type { Role } from "@effect-ws/core/protocol/Frame"
 import type { ProtocolViolation } from "@effect-ws/core/protocol/ProtocolViolation"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
@@ -61,7 +61,7 @@ class Endpoint {
   private now = 1_000_000
 
   constructor(rule: Rule, role: Role) {
-    this.engine = new Engine(new EngineGroup({ role, limits: { ...defaults, ...rule.limits }, utf8: Utf8.portable }))
+    this.engine = new Engine({ role, limits: { ...defaults, ...rule.limits }, utf8: Utf8.portable })
   }
 
   play(acts: ReadonlyArray<Act>, split: Split): void {

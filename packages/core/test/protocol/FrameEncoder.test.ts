@@ -1,6 +1,6 @@
-import { Engine, EngineGroup } from "@effect-ws/core/protocol/Engine"
+import { Engine } from "@effect-ws/core/protocol/Engine"
 import { Opcode, type Role } from "@effect-ws/core/protocol/Frame"
-import { encode, FrameEncoder, FrameEncoders, headerLength } from "@effect-ws/core/protocol/FrameEncoder"
+import { encode, FrameEncoder, headerLength } from "@effect-ws/core/protocol/FrameEncoder"
 import * as Utf8 from "@effect-ws/core/protocol/Utf8"
 import * as Wire from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
@@ -185,13 +185,17 @@ describe("FrameEncoder", () => {
     assert.notStrictEqual(encoder.take()[0]?.buffer, chunks[0]?.buffer)
   })
 
-  it("an encoder belongs to who took it until it is given back", () => {
-    const encoders = new FrameEncoders({ maskKey: undefined, utf8: Utf8.portable })
-    const [first, second] = [encoders.take(), encoders.take()]
+  it("an encoder belongs to who borrowed it until it is given back, and goes by the options of the next", () => {
+    const server = { maskKey: undefined, utf8: Utf8.portable }
+    const client = { maskKey: () => 0x01020304, utf8: Utf8.portable }
+    const [first, second] = [FrameEncoder.borrow(client), FrameEncoder.borrow(server)]
     assert.notStrictEqual(first, second)
-    encoders.giveBack(first)
-    assert.strictEqual(encoders.take(), first)
-    assert.notInclude([first, second], encoders.take())
+    first.giveBack()
+    const third = FrameEncoder.borrow(server)
+    assert.strictEqual(third, first)
+    assert.notInclude([second, third], FrameEncoder.borrow(server))
+    third.frame(Opcode.binary, new Uint8Array([5]), true)
+    assertSame(concat(third.take()), new Uint8Array([0x82, 1, 5]))
   })
 
   it("a slab that is filled to its last byte after a take hands over only what is new", () => {
@@ -287,9 +291,7 @@ describe("FrameEncoder", () => {
     flush()
 
     const limits = { maxMessageBytes: 1024 * 1024, maxFragments: 10, maxControlFramesPerSecond: Infinity }
-    const engine = new Engine(
-      new EngineGroup({ role: sender === "server" ? "client" : "server", limits, utf8: Utf8.portable })
-    )
+    const engine = new Engine({ role: sender === "server" ? "client" : "server", limits, utf8: Utf8.portable })
     let pinged = 0
     for (const chunk of splitAt(concat(wire), cuts)) {
       for (const event of engine.receive(chunk.slice(), 0)) {
