@@ -75,11 +75,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.lastReceived = clock.currentTimeMillisUnsafe()
     this.deflater = deflate && new MessageDeflater(deflate.settings, deflate.agreed.sending, utf8)
     const inflater = deflate &&
-      new MessageInflater(
-        deflate.settings.compression,
-        deflate.agreed.receiving,
-        engine.limits.maxMessageBytes
-      )
+      new MessageInflater(deflate.settings.compression, deflate.agreed.receiving, engine.limits.maxMessageBytes)
     this.engine = new Engine(inflater ? { ...engine, inflate: (payload) => inflater.inflate(payload) } : engine)
     this.receiving = new ReceiveQueue(this)
     this.sending = new SendQueue(settings, this)

@@ -104,7 +104,8 @@ export interface FrameEncoderOptions {
  * **Details**
  *
  * Small frames are written side by side into a slab of at most 64 KiB, so that what is sent in one turn leaves in one write.
- * The bytes of a message are copied when it is encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and more is shared, not copied.
+ * The bytes of a message are copied when it is encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and
+ * more is shared, not copied.
  *
  * @category encoding
  * @since 0.1.0

@@ -286,7 +286,8 @@ export const headersOf = (rawHeaders: ReadonlyArray<string>): Headers => {
   return Object.fromEntries(headers)
 }
 
-// The latest values of headers that most clients of a server send alike, and none that tell who a client is.
+// The latest values of headers that most clients of a server send alike. None of them may be a secret of one client, as a
+// subprotocol may.
 const latest = new Map<string, string>([
   "accept-encoding",
   "accept-language",
@@ -296,7 +297,6 @@ const latest = new Map<string, string>([
   "origin",
   "pragma",
   "sec-websocket-extensions",
-  "sec-websocket-protocol",
   "sec-websocket-version",
   "upgrade",
   "user-agent"
