@@ -16,19 +16,20 @@ const modules = ["page/main.ts", "page/Screen.ts", "Protocol.ts"]
 /** An HTTP server that listens on this machine, as long as the scope is open, and serves the page. */
 export const pageServer = Effect.fnUntraced(function*(port: number) {
   const files = yield* FileSystem.FileSystem
-  const { importMap, route } = yield* Modules.make
+  const { importMap, routes } = yield* Modules.make
   const html = (yield* files.readFileString(fileOf("page/index.html"))).replace("IMPORT_MAP", importMap)
   const scripts = `'self' 'sha256-${createHash("sha256").update(importMap).digest("base64")}'`
   const page = HttpServerResponse.html(html).pipe(
-    HttpServerResponse.setHeader(
-      "content-security-policy",
-      `default-src 'none'; style-src 'unsafe-inline'; script-src ${scripts}; connect-src 'self'; img-src data:`
-    )
+    HttpServerResponse.setHeaders({
+      "cache-control": Modules.cacheControl,
+      "content-security-policy":
+        `default-src 'none'; style-src 'unsafe-inline'; script-src ${scripts}; connect-src 'self'; img-src data:`
+    })
   )
   const app = yield* HttpRouter.toHttpEffect(Layer.mergeAll(
     HttpRouter.add("GET", "/", page),
     ...modules.map((name) => HttpRouter.add("GET", `/${name}`, Effect.orDie(Modules.fromFile(fileOf(name))))),
-    route
+    routes
   ))
   const server = createServer(yield* NodeHttpServer.makeHandler(app, { scope: yield* Effect.scope }))
   yield* NodeHttpServer.make(() => server, { host: "127.0.0.1", port })

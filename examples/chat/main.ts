@@ -10,7 +10,7 @@
 import { Rooms, WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketServer } from "@effect-ws/node"
 import * as NodeRedisRoomBroker from "@effect-ws/node/NodeRedisRoomBroker"
-import { NodeRedis, NodeRuntime, NodeServices } from "@effect/platform-node"
+import { NodeHttpServer, NodeRedis, NodeRuntime } from "@effect/platform-node"
 import { Config, Console, Effect, Layer, Option, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import cluster from "node:cluster"
@@ -95,6 +95,6 @@ Command.make("chat", { port, redis, workers }, ({ port, redis, workers }) =>
     })
   )).pipe(
     Command.run({ version: "0.0.0" }),
-    Effect.provide(NodeServices.layer),
+    Effect.provide(NodeHttpServer.layerHttpServices),
     NodeRuntime.runMain
   )

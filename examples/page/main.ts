@@ -8,7 +8,7 @@
  */
 import { WebSocketServer } from "@effect-ws/core"
 import { NodeWebSocketServer } from "@effect-ws/node"
-import { NodeHttpServer, NodeRuntime, NodeServices } from "@effect/platform-node"
+import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, FileSystem, Layer, Stream } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { createServer } from "node:http"
@@ -20,12 +20,18 @@ const fileOf = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
 const httpServer = Effect.gen(function*() {
   const files = yield* FileSystem.FileSystem
-  const { importMap, route } = yield* Modules.make
+  const { importMap, routes } = yield* Modules.make
   const page = (yield* files.readFileString(fileOf("page.html"))).replace("IMPORT_MAP", importMap)
   const app = yield* HttpRouter.toHttpEffect(Layer.mergeAll(
-    HttpRouter.add("GET", "/", HttpServerResponse.html(page)),
+    HttpRouter.add(
+      "GET",
+      "/",
+      HttpServerResponse.html(page).pipe(
+        HttpServerResponse.setHeader("cache-control", Modules.cacheControl)
+      )
+    ),
     HttpRouter.add("GET", "/client.js", Effect.orDie(Modules.fromFile(fileOf("client.ts")))),
-    route
+    routes
   ))
   const server = createServer(yield* NodeHttpServer.makeHandler(app, { scope: yield* Effect.scope }))
   yield* NodeHttpServer.make(() => server, { host: "127.0.0.1", port })
@@ -45,7 +51,7 @@ const announceUrl = Layer.effectDiscard(Effect.gen(function*() {
 
 Layer.mergeAll(announceUrl, Echo).pipe(
   Layer.provide(NodeWebSocketServer.layerFromHttpServer(httpServer)),
-  Layer.provide(NodeServices.layer),
+  Layer.provide(NodeHttpServer.layerHttpServices),
   Layer.launch,
   NodeRuntime.runMain
 )

@@ -7,6 +7,10 @@ import { Schema } from "effect"
 export const Status = Schema.Literals(["here", "away"])
 export type Status = typeof Status.Type
 
+/** Somebody, as the others see them. */
+export const Person = Schema.Struct({ name: Schema.NonEmptyString, status: Status })
+export type Person = typeof Person.Type
+
 /** What a client sends. */
 export const FromClient = Schema.TaggedUnion({
   Say: { text: Schema.NonEmptyString },
@@ -16,9 +20,9 @@ export type FromClient = typeof FromClient.Type
 
 /** What a client receives. */
 export const ToClient = Schema.TaggedUnion({
-  Welcome: { people: Schema.Record(Schema.String, Status) },
+  Welcome: { people: Schema.Array(Person) },
   Joined: { name: Schema.String },
-  Left: { name: Schema.String, why: Schema.Literals(["left", "lost", "too slow"]) },
+  Left: { name: Schema.String },
   Said: { name: Schema.String, text: Schema.String },
   Is: { name: Schema.String, status: Status }
 })

@@ -15,6 +15,8 @@ let isOpen = false
 let isSending = false
 // By the ids of members.
 const present = new Map<string, Person>()
+// By their own ids: those who are not present any more, and may be back in a moment.
+const missed = new Set<string>()
 
 const written = $<HTMLInputElement>("text")
 
@@ -63,6 +65,7 @@ export const leave = (state: State): void => {
   showState(state, 0)
   showControls(false)
   setPresent([])
+  missed.clear()
   addNote(state._tag === "Closed" && state.error !== undefined ? state.error.message : "You left")
 }
 
@@ -90,13 +93,12 @@ export const show = (said: ToPage): void => {
       return setPresent(said.members)
     case "Joined":
     case "Updated":
-      if (!isPresent(said.member.metadata)) addNote(`${said.member.metadata.name} joined`)
+      if (!isHere(said.member.metadata)) addNote(`${said.member.metadata.name} joined`)
       present.set(said.member.id, said.member.metadata)
       return showPeople()
     case "Left":
       present.delete(said.member.id)
-      // Somebody who came back is in already when the old connection is given up.
-      if (!isPresent(said.member.metadata)) addNote(`${said.member.metadata.name} left`)
+      missed.add(said.member.metadata.id)
       return showPeople()
     case "Gap":
       return addNote("Some messages are missing here")
@@ -110,6 +112,12 @@ export const show = (said: ToPage): void => {
       $("queue").textContent = `${said.queuedBytes} B`
       $("process").textContent = String(said.process)
   }
+}
+
+/** Somebody has not come back. */
+export const showAbsence = (person: Person): void => {
+  missed.delete(person.id)
+  if (!isHere(person)) addNote(`${person.name} left`)
 }
 
 const textOf = (state: State): string => {
@@ -149,7 +157,7 @@ const setSending = (is: boolean): void => {
   $<HTMLButtonElement>("send").disabled = isSending || !isOpen
 }
 
-const isPresent = ({ id }: Person): boolean => [...present.values()].some((person) => person.id === id)
+const isHere = ({ id }: Person): boolean => missed.has(id) || [...present.values()].some((person) => person.id === id)
 
 const setPresent = (members: ReadonlyArray<{ readonly id: string; readonly metadata: Person }>): void => {
   present.clear()

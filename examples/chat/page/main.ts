@@ -8,6 +8,7 @@ import type { Position } from "@effect-ws/core/Room"
 import * as TypedConnection from "@effect-ws/core/TypedConnection"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -22,6 +23,7 @@ let seen: Position | undefined
 // From joining to leaving, over as many connections as that takes.
 const converse = Effect.fnUntraced(function*(me: Protocol.Person) {
   let received = 0
+  const absences = yield* FiberMap.make<string>()
 
   // Made anew for each attempt, so that the server knows what this page has seen.
   const target = Effect.suspend(() => encodeArrival(seen === undefined ? me : { ...me, seen })).pipe(
@@ -52,10 +54,15 @@ const converse = Effect.fnUntraced(function*(me: Protocol.Person) {
   yield* Effect.forkScoped(Stream.runForEach(Screen.leaves, () => connection.close()))
 
   yield* Stream.runForEach(chat.messages, (said) =>
-    Effect.sync(() => {
+    Effect.suspend(() => {
       received++
       if (said._tag === "Said") seen = said.position
       Screen.show(said)
+      if (said._tag !== "Left") return Effect.void
+      // A page that lost its connection, or whose server restarts, is back before anybody has to know.
+      const person = said.member.metadata
+      const absence = Effect.delay(Effect.sync(() => Screen.showAbsence(person)), "15 seconds")
+      return FiberMap.run(absences, person.id, absence)
     })).pipe(
       // Why it ended, the state tells.
       Effect.ignore

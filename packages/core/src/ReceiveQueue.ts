@@ -17,9 +17,16 @@ const messageOverhead = 32
 
 const weight = (message: Message): number => message.length + messageOverhead
 
-interface Consumer<A> {
+// A class, not a literal: once hundreds have waited long, V8 makes a literal's objects among the old ones from then on, where
+// each keeps what it knows of alive until all memory is searched.
+class Consumer<A> {
   readonly take: (queue: ReceiveQueue) => A
   readonly resume: (effect: Pull.Pull<A, ConnectionError>) => void
+
+  constructor(take: Consumer<A>["take"], resume: Consumer<A>["resume"]) {
+    this.take = take
+    this.resume = resume
+  }
 }
 
 const takeAll = (queue: ReceiveQueue) => queue.takeAllUnsafe()
@@ -115,7 +122,7 @@ export class ReceiveQueue {
       // Whoever waits comes first: a message goes to one consumer only.
       this.consumer === undefined && this.isReady
         ? resume(this.next(take))
-        : this.wait({ take, resume } as Consumer<unknown>, leaveFirst)
+        : this.wait(new Consumer<unknown>(take, resume as Consumer<unknown>["resume"]), leaveFirst)
     )
   }
 

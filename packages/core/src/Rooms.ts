@@ -76,7 +76,7 @@ export class Rooms extends Context.Service<Rooms, {
  * - `from` asks for messages of the past: those after a position, or the `"oldest"` that the room has kept and all after it.
  *   They are sent in order, waiting where the connection's queue is full, and those published meanwhile follow without a gap
  *   or a repetition. `join` succeeds when all are sent. If some are missing, it fails with `InsufficientHistory`. What the
- *   room's `notify` says meanwhile and the queue has no room for is made up for by a `Gap`, if there was one, and a `Snapshot`.
+ *   room's `notify` says meanwhile waits, too: 1,024 messages at most, beyond which the room's overflow policy decides.
  *
  * @category models
  * @since 0.1.0
@@ -88,6 +88,10 @@ export interface JoinOptions<out Metadata> {
 
 /**
  * Whom a message is not for, and what becomes of it where there is no room for it (default: what the room says).
+ *
+ * **Gotchas**
+ *
+ * A history keeps messages for all: one that comes to catch up gets those that were not for it, too.
  *
  * @category models
  * @since 0.1.0
@@ -167,12 +171,12 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
           let { position } = kept
           let recent = kept.hasMore ? undefined : local.recentSince(position)
           while (recent !== undefined) {
-            if (recent.length === 0 && member.missed === "Nothing") return local.goLive(member, position)
+            if (recent.length === 0 && member.untold.length === 0) return local.goLive(member, position)
             for (const { prepared } of recent) {
               yield* sendWaiting(connection, () => connection.sendUnsafe(prepared, "suspend"))
             }
             position = recent.at(-1)?.position ?? position
-            if (member.missed !== "Nothing") yield* sendWaiting(connection, () => local.makeUp(member))
+            yield* sendWaiting(connection, () => local.catchUpOnNotices(member))
             recent = local.recentSince(position)
           }
           kept = yield* since(room, position ?? "oldest")
@@ -273,9 +277,13 @@ const sendWaiting = (
     const outcome = send()
     if (outcome === "NotOpen") return Effect.fail(new SendError({ reason: new ConnectionNotOpen({}) }))
     return outcome === "Full"
-      ? Effect.andThen(connection.drained, sendWaiting(connection, send))
+      ? Effect.andThen(roomIn(connection), sendWaiting(connection, send))
       : Effect.void
   })
+
+// While a streamed message pauses, nothing may be queued, and still there is no room for one that is larger than the queue.
+const roomIn = (connection: Connection): Effect.Effect<void, SendError> =>
+  Effect.flatMap(connection.queuedBytes, (queued) => queued > 0 ? connection.drained : Effect.sleep("10 millis"))
 
 const subscribe = <A>(queues: Set<Queue.Queue<A>>, onStart: (queue: Queue.Queue<A>) => void = () => {}) =>
   Effect.flatMap(Queue.unbounded<A>(), (queue) =>

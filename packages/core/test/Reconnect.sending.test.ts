@@ -1,9 +1,9 @@
-import { Message, type Reconnect } from "@effect-ws/core"
+import { Message, Reconnect, WebSocketClient } from "@effect-ws/core"
 import { TestNetwork } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Cause, Effect, Fiber, References, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { frames, isWaiting, settle, start } from "./fixture.ts"
+import { frames, isWaiting, open as openConnection, settle, start } from "./fixture.ts"
 import { network, open, opened, until } from "./reconnect.ts"
 
 type Accept = Effect.Success<ReturnType<typeof open>>["accept"]
@@ -190,6 +190,37 @@ describe("over an open connection", () => {
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(yield* received(client, accept), ["a", "b", "c"])
     }).pipe(Effect.provide(network)))
+
+  // With a budget of few operations, fibers yield between any two of them.
+  it.effect.each([3, 4, 5, 7])(
+    "an end that comes while one is handed over neither loses nor repeats it (budget %i)",
+    (budget) =>
+      Effect.gen(function*() {
+        const { connection } = yield* openConnection({ role: "client" })
+        for (let turns = 0; turns < 200; turns++) {
+          const sent: Array<unknown> = []
+          const take = (message: unknown) => Effect.sync(() => void sent.push(message))
+          // It has no room at first, and then at once.
+          const busy = Object.create(connection, {
+            queuedBytes: { value: Effect.succeed(65_536) },
+            drained: { value: Effect.void },
+            send: { value: take },
+            sendAll: { value: (messages: Iterable<unknown>) => Effect.forEach(messages, take) },
+            close: { value: () => Effect.void },
+            pull: { value: Cause.done() }
+          })
+          const client = yield* Reconnect.connect("ws://test").pipe(
+            Effect.provideService(References.MaxOpsBeforeYield, budget),
+            Effect.provideService(WebSocketClient.WebSocketClient, { connect: () => Effect.succeed(busy) })
+          )
+          yield* client.send("a")
+          for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+          const isOpen = (yield* client.state)._tag === "Open"
+          yield* client.close()
+          assert.deepStrictEqual([isOpen, ...sent], isOpen ? [true, "a"] : [false])
+        }
+      })
+  )
 
   it.effect("what is sent while a connection closes goes over the next one", () =>
     Effect.gen(function*() {

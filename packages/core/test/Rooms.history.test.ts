@@ -2,9 +2,9 @@ import * as Room from "@effect-ws/core/Room"
 import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Option } from "effect"
+import { Effect, Exit, Fiber, Layer, Option, Queue, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { frames, isWaiting, open, openStalled, reasonOf, settle, start } from "./fixture.ts"
+import { frames, isWaiting, open, openStalled, reasonOf, settle, source, start } from "./fixture.ts"
 import { enter, layerWithBroker, otherRooms } from "./rooms.ts"
 
 const memory = Effect.provide(Rooms.layerMemory)
@@ -271,6 +271,35 @@ describe("catching up while others publish", () => {
     }).pipe(Effect.provide(layer))
   })
 
+  it.effect("a message larger than the queue waits behind a streamed one, without trying all the time", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = Room.make("kept", { history: { messages: 50 } })
+      const large = "x".repeat(2000)
+      yield* rooms.publish(room, large)
+      const { connection, peer } = yield* open({ maxQueuedBytes: 1000 })
+      const { queue, stream } = yield* source
+      yield* start(connection.sendStream(stream))
+      yield* Queue.offer(queue, "a")
+      assert.deepStrictEqual(yield* frames(peer, 1), ["text... a"])
+      let tries = 0
+      const watched = Object.create(connection, {
+        sendUnsafe: {
+          value: (...args: Parameters<typeof connection.sendUnsafe>) => {
+            tries++
+            return connection.sendUnsafe(...args)
+          }
+        }
+      })
+      const joining = yield* start(rooms.join(room, watched, { from: "oldest" }))
+      yield* settle
+      assert.strictEqual(tries, 1)
+      yield* Queue.end(queue)
+      yield* TestClock.adjust("10 millis")
+      yield* Fiber.join(joining)
+      assert.deepStrictEqual((yield* frames(peer, 2)).at(-1), `text ${large}`)
+    }).pipe(memory))
+
   it.effect("a client so slow that messages are dropped before it gets them is told", () =>
     Effect.gen(function*() {
       const rooms = yield* Rooms.Rooms
@@ -302,6 +331,31 @@ describe("catching up while others publish", () => {
       yield* connection.send("the end")
       const received = yield* frames(peer, 21)
       assert.strictEqual(received.at(-1), "text the end")
+    }).pipe(memory))
+
+  it.effect("a scope that is closed meanwhile, by another fiber, costs those who catch up later nothing", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = Room.make("kept", { history: { messages: 100 } })
+      yield* publishNumbers(room, 1, 50)
+      const catchUp = Effect.fnUntraced(function*() {
+        const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+        const scope = yield* Scope.make()
+        const joining = yield* start(Scope.provide(rooms.join(room, connection, { from: "oldest" }), scope))
+        assert.isTrue(yield* isWaiting(joining))
+        return { peer, scope, joining }
+      })
+      yield* enter(room)
+      const gone = yield* catchUp()
+      yield* Scope.close(gone.scope, Exit.void)
+      yield* gone.peer.demand(Infinity)
+      yield* Fiber.await(gone.joining)
+      const { peer } = yield* catchUp()
+      yield* publishNumbers(room, 51, 60)
+      yield* peer.demand(Infinity)
+      yield* settle
+      yield* publishNumbers(room, 61, 61)
+      assert.deepStrictEqual(yield* frames(peer, 61), Array.from({ length: 61 }, (_, i) => `text ${i + 1}`))
     }).pipe(memory))
 
   it.effect("a client that goes away meanwhile fails to join", () =>

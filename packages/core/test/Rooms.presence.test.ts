@@ -3,6 +3,7 @@ import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, Schema, SchemaGetter, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import { frames, isWaiting, open, openStalled, settle, start } from "./fixture.ts"
 import { enterAs, layerWithBroker, otherRooms, Person, shown, talkative } from "./rooms.ts"
 
@@ -183,7 +184,7 @@ describe("what members are told", () => {
       assert.deepStrictEqual(yield* frames(peer, 3), ["text in: Ada", "text one", "text two"])
     }).pipe(memory))
 
-  it.effect("a client that catches up without room for what changes stays, and is told who is in when it has", () =>
+  it.effect("a client that catches up without room for what changes stays, and is told when it has", () =>
     Effect.gen(function*() {
       const rooms = yield* Rooms.Rooms
       const room = talkative("room", { messages: 50 })
@@ -199,13 +200,75 @@ describe("what members are told", () => {
       yield* Fiber.join(joining)
       yield* grace.membership.leave
       const numbers = Array.from({ length: 51 }, (_, i) => `text ${i + 1}`)
-      assert.deepStrictEqual(yield* frames(peer, 54), [
+      assert.deepStrictEqual(yield* frames(peer, 55), [
         "text in: Ada",
         ...numbers,
-        "text in: Ada Admiral",
+        "text Joined Grace",
+        "text Updated Admiral",
         "text Left Admiral"
       ])
     }).pipe(memory))
+
+  // The room tells neither of snapshots nor of gaps.
+  const changesIn = (overflow?: Room.RoomOverflow) =>
+    Room.make("changes", {
+      member: Person,
+      history: { messages: 50 },
+      overflow,
+      notify: (notice) => notice._tag === "Joined" || notice._tag === "Updated" ? shown(notice) : undefined
+    })
+  const changesOnly = changesIn()
+
+  it.effect("a change that a client has no room for while it catches up is told, whatever else the room tells", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      for (let i = 1; i <= 50; i++) yield* rooms.publish(changesOnly, String(i))
+      const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+      const joining = yield* start(rooms.join(changesOnly, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+      assert.isTrue(yield* isWaiting(joining))
+      yield* enterAs(changesOnly, "Grace")
+      yield* peer.demand(Infinity)
+      yield* Fiber.join(joining)
+      const received = yield* frames(peer, 51)
+      assert.strictEqual(received.at(-1), "text Joined Grace")
+    }).pipe(memory))
+
+  it.effect("a client that catches up with more changes waiting than there is room for is closed, as one that is not", () =>
+    Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      for (let i = 1; i <= 50; i++) yield* rooms.publish(changesOnly, String(i))
+      const { connection } = yield* openStalled({ maxQueuedMessages: 20, closeTimeout: "1 second" })
+      const joining = yield* start(rooms.join(changesOnly, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+      const { membership } = yield* enterAs(changesOnly, "Grace")
+      for (let i = 1; i < 1024; i++) yield* membership.update({ name: String(i) })
+      assert.strictEqual(yield* connection.state, "Open")
+      yield* membership.update({ name: "1024" })
+      assert.strictEqual(yield* connection.state, "Closing")
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Effect.flip(Fiber.join(joining))).reason._tag, "ConnectionNotOpen")
+    }).pipe(memory))
+
+  it.effect.each(["drop-newest", "drop-oldest"] as const)(
+    "or misses changes, if the room says so (%s), but none of the past",
+    (overflow) =>
+      Effect.gen(function*() {
+        const rooms = yield* Rooms.Rooms
+        const room = changesIn(overflow)
+        for (let i = 1; i <= 50; i++) yield* rooms.publish(room, String(i))
+        const { connection, peer } = yield* openStalled({ maxQueuedMessages: 20 })
+        const joining = yield* start(rooms.join(room, connection, { metadata: { name: "Ada" }, from: "oldest" }))
+        const { membership } = yield* enterAs(room, "Grace")
+        for (let i = 1; i < 2000; i++) yield* membership.update({ name: String(i) })
+        yield* peer.demand(Infinity)
+        yield* Fiber.join(joining)
+        const received = yield* frames(peer, 50 + 1024)
+        assert.deepStrictEqual(received.slice(0, 50), Array.from({ length: 50 }, (_, i) => `text ${i + 1}`))
+        const [first, last] = overflow === "drop-newest"
+          ? ["Joined Grace", "Updated 1023"]
+          : ["Updated 976", "Updated 1999"]
+        assert.deepStrictEqual([received[50], received.at(-1)], [`text ${first}`, `text ${last}`])
+      }).pipe(memory)
+  )
 
   it.effect("a gap that a client has no room for while it catches up is told when it has", () => {
     let happen: (event: RoomBroker.BrokerEvent) => void = () => {}
@@ -225,8 +288,7 @@ describe("what members are told", () => {
       happen({ _tag: "Gap" })
       yield* peer.demand(Infinity)
       yield* Fiber.join(joining)
-      const received = yield* frames(peer, 53)
-      assert.deepStrictEqual(received.slice(50), ["text 50", "text Gap", "text in: Ada"])
+      assert.deepStrictEqual((yield* frames(peer, 52)).slice(50), ["text 50", "text Gap"])
     }).pipe(Effect.provide(layer))
   })
 

@@ -19,12 +19,19 @@ const Operation = Schema.TaggedUnion({
 
 const room = Room.make("room", {
   history: { messages: 1000 },
-  stamp: (_, { epoch, offset }) => `${epoch} ${offset}`
+  stamp: (_, { epoch, offset }) => `${epoch} ${offset}`,
+  notify: (notice) =>
+    notice._tag === "Snapshot"
+      ? ["Snapshot", ...notice.members.map(({ id }) => id)].join(" ")
+      : notice._tag === "Gap"
+      ? "Gap"
+      : `${notice._tag} ${notice.member.id}`
 })
 
 /** A client that comes and goes, and says what it saw last when it comes back. */
 const makeClient = () => {
   const seen: Array<number> = []
+  const present = new Set<string>()
   let position: Room.Position | undefined
   let visit: undefined | {
     readonly scope: Scope.Closeable
@@ -33,10 +40,23 @@ const makeClient = () => {
     readonly joining: Fiber.Fiber<unknown, unknown>
   }
   const see = (frame: string) => {
-    const [opcode, epoch, offset] = frame.split(" ")
+    const [opcode, what, ...words] = frame.split(" ")
     if (opcode !== "text") return
-    position = { epoch: epoch!, offset: Number(offset) }
-    seen.push(position.offset)
+    switch (what) {
+      case "Snapshot":
+        present.clear()
+        for (const id of words) present.add(id)
+        return
+      case "Joined":
+        present.add(words[0]!)
+        return
+      case "Left":
+        assert.isTrue(present.delete(words[0]!))
+        return
+      default:
+        position = { epoch: what!, offset: Number(words[0]) }
+        seen.push(position.offset)
+    }
   }
   const leave = Effect.suspend(() => {
     if (visit === undefined) return Effect.void
@@ -46,6 +66,7 @@ const makeClient = () => {
   })
   return {
     seen,
+    present,
     come: Effect.fnUntraced(function*(reads: boolean) {
       // A slow client is closed.
       if (visit?.joining.pollUnsafe() !== undefined) yield* leave
@@ -80,7 +101,7 @@ const makeClient = () => {
 
 describe("whoever comes, goes, stands still and comes back", () => {
   it.effect.prop(
-    "sees each message once, in order, and without a gap",
+    "sees each message once, in order, and without a gap, and knows who is in",
     { script: Arbitrary.array(Arbitrary.schema(Operation), { maxLength: 80 }) },
     ({ script }) =>
       Effect.gen(function*() {
@@ -101,9 +122,15 @@ describe("whoever comes, goes, stands still and comes back", () => {
           })
         }
         // In the end, all are there and read. Those who were closed come back.
-        for (const { come, leave, seen, unstall } of clients) {
+        for (const { come, leave, present, seen, unstall } of clients) {
+          const knowsAll = Effect.map(
+            rooms.members(room),
+            (members) =>
+              (seen.at(-1) ?? 0) === published && members.length === present.size &&
+              members.every(({ id }) => present.has(id))
+          )
           const catchUp = Effect.andThen(Effect.andThen(come(true), unstall), settle)
-          yield* Effect.repeat(catchUp, { until: () => (seen.at(-1) ?? 0) === published })
+          yield* Effect.repeat(Effect.andThen(catchUp, knowsAll), { until: (isSo) => isSo })
           assert.deepStrictEqual(seen, Array.from({ length: published }, (_, i) => i + 1))
           yield* leave
         }

@@ -4,7 +4,7 @@ import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import { BrokerUnavailable, RoomError } from "@effect-ws/core/RoomError"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Metric, Random, Schema, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Metric, Random, References, Schema, Scope } from "effect"
 import { counted, negotiated } from "./deflate.ts"
 import { frames, open, openStalled, reasonOf, settle, start } from "./fixture.ts"
 import { enter, layerWithBroker, otherRooms } from "./rooms.ts"
@@ -193,6 +193,21 @@ describe("membership", () => {
       }
     }).pipe(memory))
 
+  it.effect("a join whose scope is closed, before or meanwhile, is interrupted", () => {
+    const layer = layerWithBroker(() => ({ enter: () => Effect.void }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const { connection } = yield* open()
+      const scope = yield* Scope.make()
+      const joining = yield* start(Scope.provide(rooms.join(lobby, connection), scope))
+      yield* settle
+      assert.isUndefined(joining.pollUnsafe())
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(joining)))
+      assert.isTrue(Exit.hasInterrupts(yield* Effect.exit(Scope.provide(rooms.join(lobby, connection), scope))))
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("leave may be repeated, and the connection may come back", () =>
     Effect.gen(function*() {
       const rooms = yield* Rooms.Rooms
@@ -205,6 +220,38 @@ describe("membership", () => {
       yield* rooms.publish(lobby, "welcome back")
       assert.deepStrictEqual(yield* frames(peer, 1), ["text welcome back"])
     }).pipe(memory))
+
+  // With a budget of few operations, fibers yield between any two of them.
+  it.effect.each([3, 5, 8])("a join that is interrupted, wherever it is, leaves nothing (budget %i)", (budget) => {
+    const slowly = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.tap(Effect.andThen(Effect.yieldNow, effect), () => Effect.yieldNow)
+    let attached = 0
+    const layer = layerWithBroker((broker) => ({
+      attach: (room, history, receive) =>
+        Effect.acquireRelease(Effect.sync(() => attached++), () => Effect.sync(() => attached--)).pipe(
+          Effect.andThen(slowly(broker.attach(room, history, receive)))
+        ),
+      enter: (room, member) => slowly(broker.enter(room, member)),
+      leave: (room, id) => slowly(broker.leave(room, id)),
+      since: (room, from) => slowly(broker.since(room, from))
+    }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const room = Room.make("room", { history: { messages: 1 }, notify: ({ _tag }) => _tag })
+      yield* rooms.publish(room, "kept")
+      const { connection } = yield* open()
+      for (let turns = 0; turns < 100; turns++) {
+        const staying = yield* Effect.andThen(rooms.join(room, connection, { from: "oldest" }), Effect.never).pipe(
+          Effect.scoped,
+          Effect.provideService(References.MaxOpsBeforeYield, budget),
+          Effect.forkChild
+        )
+        for (let i = 0; i < turns; i++) yield* Effect.yieldNow
+        yield* Fiber.interrupt(staying)
+        assert.deepStrictEqual([attached, yield* rooms.count(room)], [0, 0])
+      }
+    }).pipe(Effect.provide(layer))
+  })
 
   it.effect("a connection is in a room once", () =>
     Effect.gen(function*() {

@@ -14,6 +14,7 @@ const openTab = Effect.fnUntraced(function*(browser: Browser, url: string, name:
   page.on("console", (message) => {
     if (message.type() === "error") errors.push(message.text())
   })
+  yield* Effect.promise(() => page.clock.install())
   yield* Effect.promise(() => page.goto(url))
   yield* see(page, "#state", "not connected")
   yield* Effect.promise(() => page.getByLabel("Your name").fill(name))
@@ -36,6 +37,16 @@ const comeBack = (page: Page) =>
 
 const see = (page: Page, selector: string, text: string | RegExp) =>
   Effect.promise(() => page.locator(selector, { hasText: text }).first().waitFor({ timeout: 10_000 }))
+
+// As long as who has left may come back without a word about it.
+const passAbsence = (page: Page) => Effect.promise(() => page.clock.fastForward("00:15"))
+
+const isAlone = (page: Page) =>
+  Effect.promise(() => page.locator("#people .name").nth(1).waitFor({ state: "detached", timeout: 10_000 }))
+
+// Without the first, which tells how to join.
+const notes = (page: Page) =>
+  Effect.map(Effect.promise(() => page.locator("#log .note").allTextContents()), (texts) => texts.slice(1))
 
 const people = (page: Page) => Effect.promise(() => page.locator("#people .name").allTextContents())
 
@@ -98,10 +109,13 @@ describe.skipIf(!isInstalled)("the chat in a browser", { timeout: 60_000 }, () =
       yield* click(grace, "Leave")
       yield* see(grace, "#state", "closed")
       assert.deepStrictEqual(yield* people(grace), [])
+      yield* isAlone(ada)
+      yield* passAbsence(ada)
       yield* see(ada, "#log .note", "Grace left")
       yield* click(grace, "Join")
       yield* see(grace, "#state", /^open$/)
       yield* see(ada, "#people .name", "Grace")
+      assert.deepStrictEqual(yield* notes(ada), ["You are Ada", "Grace joined", "Grace left", "Grace joined"])
       yield* say(ada, "Welcome back")
       yield* see(grace, "#log .said", "Welcome back")
       const said = yield* Effect.promise(() => grace.locator("#log .said p").allTextContents())
@@ -109,7 +123,7 @@ describe.skipIf(!isInstalled)("the chat in a browser", { timeout: 60_000 }, () =
       assert.deepStrictEqual(errors, [])
     }).pipe(Effect.scoped))
 
-  it.live("a page whose connection is lost says so, comes back, and shows what was said meanwhile", () =>
+  it.live("a page whose connection is lost says so, comes back, and shows what was said meanwhile; the others need not know", () =>
     Effect.gen(function*() {
       const chat = yield* ChatProcess.start()
       const line = yield* makeLine(chat.port)
@@ -124,7 +138,7 @@ describe.skipIf(!isInstalled)("the chat in a browser", { timeout: 60_000 }, () =
       yield* see(ada, "#countdown", /^next attempt in \d+ s$/)
       assert.isTrue(yield* Effect.promise(() => ada.locator("#people").isHidden()))
       assert.isTrue(yield* Effect.promise(() => ada.getByRole("button", { name: "Send" }).isDisabled()))
-      yield* see(grace, "#log .note", "Ada left")
+      yield* isAlone(grace)
       yield* say(grace, "meanwhile")
       yield* see(grace, "#log .said.mine", "meanwhile")
 
@@ -136,6 +150,10 @@ describe.skipIf(!isInstalled)("the chat in a browser", { timeout: 60_000 }, () =
       yield* see(ada, "#log .said:not(.mine)", "after")
       const said = yield* Effect.promise(() => ada.locator("#log .said p").allTextContents())
       assert.deepStrictEqual(said, ["before", "meanwhile", "after"])
+      yield* passAbsence(grace)
+      yield* say(grace, "the end")
+      yield* see(grace, "#log .said.mine", "the end")
+      assert.deepStrictEqual(yield* notes(grace), ["You are Grace"])
     }).pipe(Effect.scoped))
 
   it.live("a page that hears nothing any more comes back over another connection", () =>
@@ -149,8 +167,9 @@ describe.skipIf(!isInstalled)("the chat in a browser", { timeout: 60_000 }, () =
           new Promise<ReadonlyArray<string | null>>((resolve) => {
             const state = document.getElementById("state")!
             const seen: Array<string | null> = []
-            new MutationObserver(() => {
-              if (seen.push(state.textContent) > 1 && state.textContent === "open") resolve(seen)
+            new MutationObserver((changes) => {
+              for (const { addedNodes } of changes) seen.push(addedNodes[0]!.textContent)
+              if (seen.at(-1) === "open") resolve(seen)
             }).observe(state, { childList: true })
           })
         )

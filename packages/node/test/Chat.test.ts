@@ -111,6 +111,29 @@ describe("the chat's server", { timeout: 60_000 }, () => {
       }
     }).pipe(Effect.scoped, withClient))
 
+  it.live("nothing of the page is used again before the server was asked, and effect is not sent again", () =>
+    Effect.gen(function*() {
+      const { url } = yield* ChatProcess.start()
+      const get = (path: string, headers: Record<string, string> = {}) =>
+        Effect.promise(() => fetch(`${url}${path}`, { headers }))
+      for (const path of ["/", "/page/main.ts", "/modules/@effect-ws/core/Reconnect.ts", "/modules/effect/Effect.js"]) {
+        const response = yield* get(path)
+        assert.deepStrictEqual([response.status, response.headers.get("cache-control")], [200, "no-cache"])
+      }
+      const { headers } = yield* get("/modules/effect/Effect.js")
+      const again = yield* get("/modules/effect/Effect.js", { "if-none-match": headers.get("etag")! })
+      assert.strictEqual(again.status, 304)
+      for (
+        const path of [
+          "/modules/effect/none.js",
+          "/modules/@effect-ws/core/none.ts",
+          "/modules/effect/..%2fpackage.json"
+        ]
+      ) {
+        assert.strictEqual((yield* get(path)).status, 404)
+      }
+    }).pipe(Effect.scoped))
+
   it.live("what is missing for it to start is told in one line", () =>
     Effect.gen(function*() {
       const { port } = yield* ChatProcess.start()

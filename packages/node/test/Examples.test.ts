@@ -259,7 +259,7 @@ describe("examples", { timeout: 60_000 }, () => {
           ada.close()
         })
       })
-      assert.strictEqual(welcome, "{\"_tag\":\"Welcome\",\"people\":{\"Ada\":\"here\"}}")
+      assert.strictEqual(welcome, "{\"_tag\":\"Welcome\",\"people\":[{\"name\":\"Ada\",\"status\":\"here\"}]}")
       yield* server.kill({ killSignal: "SIGINT" })
       assert.strictEqual(yield* server.exitCode, 130)
     }).pipe(Effect.provide(NodeServices.layer)))

@@ -24,8 +24,8 @@ export interface LocalMember {
   /** What the broker gave it of the past goes up to here, which may be ahead of what has arrived. */
   ahead: Position | undefined
   state: "Entering" | "CatchingUp" | "Live"
-  /** What happened when its queue was full of messages of the past, and is still to be told. */
-  missed: "Nothing" | "Changes" | "Gap"
+  /** What it is still to be told: its queue was full of messages of the past. */
+  readonly untold: Array<Message.Prepared>
 }
 
 /** A message as it was sent to members. */
@@ -34,7 +34,8 @@ interface Recent {
   readonly prepared: Message.Prepared
 }
 
-// What may wait for a consumer of a stream. Beyond it, all is dropped and the consumer told to begin anew.
+// What may wait for a consumer of a stream, or to be told to a member that catches up. Beyond it, for the consumer all is
+// dropped and it is told to begin anew; for the member, the room's policy decides.
 const maxWaiting = 1024
 // The latest messages that members who catch up need not ask the broker for: so many, and so long together.
 const maxRecent = 1024
@@ -51,7 +52,7 @@ export class LocalRoom<Metadata> {
   private readonly onDefect: (defect: unknown) => void
   private readonly entering = new Map<string, LocalMember>()
   private position: Position | undefined
-  private catchingUp = 0
+  private readonly catchingUp = new Set<LocalMember>()
   private recent: Array<Recent> = []
   private recentLength = 0
 
@@ -92,18 +93,20 @@ export class LocalRoom<Metadata> {
       position: undefined,
       ahead: undefined,
       state: "Entering",
-      missed: "Nothing"
+      untold: []
     }
     this.members.set(connection, member)
     this.entering.set(id, member)
-    if (catchesUp) this.catchingUp++
+    if (catchesUp) this.catchingUp.add(member)
     return member
   }
 
   remove(member: LocalMember): void {
     this.members.delete(member.connection)
     this.entering.delete(member.id)
-    if (member.catchesUp && member.state !== "Live") this.caughtUp()
+    this.caughtUp(member)
+    // Somebody else may have closed the scope, and it is not going to happen any more.
+    Deferred.doneUnsafe(member.entered, Effect.interrupt)
   }
 
   /** What came after a position, if it is at hand. */
@@ -119,16 +122,17 @@ export class LocalRoom<Metadata> {
   goLive(member: LocalMember, position: Position | undefined): void {
     member.position = member.ahead = position
     member.state = "Live"
-    this.caughtUp()
+    this.caughtUp(member)
   }
 
-  /** Tells a member what it missed, if its queue has room: first of a gap, then who is in. */
-  makeUp(member: LocalMember): ReturnType<Connection["sendUnsafe"]> {
-    const isGap = member.missed === "Gap"
-    const message = this.noticeOf(() => isGap ? { _tag: "Gap" } : this.snapshot)
-    const outcome = message === undefined ? "Accepted" : member.connection.sendUnsafe(message, "suspend")
-    if (outcome === "Accepted") member.missed = isGap ? "Changes" : "Nothing"
-    return outcome
+  /** Tells a member what it is still to be told, as far as its queue has room. */
+  catchUpOnNotices({ connection, untold }: LocalMember): ReturnType<Connection["sendUnsafe"]> {
+    while (untold.length > 0) {
+      const outcome = connection.sendUnsafe(untold[0]!, "suspend")
+      if (outcome !== "Accepted") return outcome
+      untold.shift()
+    }
+    return "Accepted"
   }
 
   /** A message as it is sent to members. */
@@ -146,7 +150,7 @@ export class LocalRoom<Metadata> {
       if (member.state !== "Live" || member.id === except || hasAlready(member, position)) continue
       member.connection.sendUnsafe(prepared, overflow)
     }
-    if (this.catchingUp > 0 && position !== undefined) {
+    if (this.catchingUp.size > 0 && position !== undefined) {
       this.recent.push({ position, prepared })
       this.recentLength += rendered.length
       // The latest stays in any case: without one, there would seem to be nothing to catch up with.
@@ -218,14 +222,20 @@ export class LocalRoom<Metadata> {
     const prepared = Message.prepare(message)
     for (const member of this.members.values()) {
       if (member.state === "Live") member.connection.sendUnsafe(prepared, this.room.overflow)
-      else if (member.state === "CatchingUp") this.tellLater(member, notice, prepared)
+      else if (member.state === "CatchingUp") this.tellInTurn(member, prepared)
     }
   }
 
-  // The queue of who catches up is full on purpose, which is no reason for the room's policy.
-  private tellLater(member: LocalMember, notice: Notice<Metadata>, prepared: Message.Prepared): void {
-    if (member.missed === "Nothing" && member.connection.sendUnsafe(prepared, "fail") !== "Full") return
-    if (member.missed !== "Gap") member.missed = notice._tag === "Gap" ? "Gap" : "Changes"
+  // The queue of who catches up is full on purpose, which is no reason for the room's policy; a second full queue is. But
+  // none of the past is dropped.
+  private tellInTurn(member: LocalMember, prepared: Message.Prepared): void {
+    const { connection, untold } = member
+    untold.push(prepared)
+    this.catchUpOnNotices(member)
+    if (untold.length <= maxWaiting) return
+    const { overflow } = this.room
+    const given = overflow === "drop-newest" ? untold.pop() : untold.shift()
+    if (typeof overflow === "object") connection.sendUnsafe(given!, overflow)
   }
 
   private noticeOf(notice: () => Notice<Metadata>): Message.Message | undefined {
@@ -242,8 +252,9 @@ export class LocalRoom<Metadata> {
     }
   }
 
-  private caughtUp(): void {
-    if (--this.catchingUp > 0) return
+  private caughtUp(member: LocalMember): void {
+    this.catchingUp.delete(member)
+    if (this.catchingUp.size > 0) return
     this.recent = []
     this.recentLength = 0
   }

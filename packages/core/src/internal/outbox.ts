@@ -155,11 +155,14 @@ export class Outbox {
 
   // It may be larger than all that the connection queues, and then has to wait for its turn there.
   private sendOldest(connection: Connection): Effect.Effect<void, SendError> {
-    return Effect.suspend(() => {
-      if (this.queue.length === 0) return Effect.void
-      const entry = this.take()
-      return Effect.onError(connection.send(entry.message), () => Effect.sync(() => this.untake(entry)))
-    })
+    // Once it is taken, it is sent or put back, and nothing comes in between.
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        if (this.queue.length === 0) return Effect.void
+        const entry = this.take()
+        return Effect.onError(restore(connection.send(entry.message)), () => Effect.sync(() => this.untake(entry)))
+      })
+    )
   }
 
   private accept(entry: Entry): Effect.Effect<void> {
