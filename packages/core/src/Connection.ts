@@ -289,16 +289,21 @@ export const isConnection = (u: unknown): u is Connection => hasProperty(u, Type
  */
 export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
   Effect.contextWith((context: Context.Context<never>) =>
-    Effect.clockWith((clock) =>
-      Effect.succeed({
-        maskKey: options.maskKey,
-        utf8: options.utf8 ?? Utf8.portable,
-        heartbeat: options.heartbeat,
-        metrics: options.metrics,
-        limits: {
-          maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
-          maxFragments: options.maxFragments ?? 1024,
-          maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
+    Effect.clockWith((clock) => {
+      const { heartbeat, maskKey, metrics, utf8 = Utf8.portable, wrap } = options
+      return Effect.succeed({
+        maskKey,
+        utf8,
+        heartbeat,
+        metrics,
+        engine: {
+          role: maskKey === undefined ? "server" as const : "client" as const,
+          limits: {
+            maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
+            maxFragments: options.maxFragments ?? 1024,
+            maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
+          },
+          utf8
         },
         receiveBufferBytes: options.receiveBufferBytes ?? 64 * 1024,
         maxQueuedMessages: options.maxQueuedMessages ?? 4096,
@@ -306,11 +311,11 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
         overflow: options.overflow ?? "suspend",
         closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
         debug: options.debug ?? false,
-        wrap: options.wrap,
+        wrap,
         clock,
         runFork: Effect.runForkWith(context)
       })
-    )
+    })
   )
 
 /**

@@ -93,7 +93,9 @@ export class HandshakeRejected extends Schema.TaggedError<HandshakeRejected>(
  * @category constructors
  * @since 0.1.0
  */
-export const make = (head: {
+export const make = (head: Head): HandshakeRequest => new Request(head)
+
+interface Head {
   readonly method: string
   readonly url: string
   readonly target: URL
@@ -103,26 +105,46 @@ export const make = (head: {
   readonly peerAddress: Address | undefined
   readonly localAddress: Address | undefined
   readonly tls: TlsState | undefined
-}): HandshakeRequest => ({
-  method: head.method,
-  url: head.url,
-  path: head.target.pathname,
+}
+
+// A class, as an object with getters of its own costs 5 microseconds.
+class Request implements HandshakeRequest {
+  readonly method: string
+  readonly url: string
+  readonly path: string
+  readonly headers: Headers
+  readonly subprotocols: ReadonlyArray<string>
+  readonly clientAddress: Option.Option<string>
+  readonly secure: boolean
+  readonly host: string
+  readonly peerAddress: Option.Option<Address>
+  readonly localAddress: Option.Option<Address>
+  readonly tls: Option.Option<TlsState>
+  private readonly target: URL
+
+  constructor({ headers, localAddress, method, origination, peerAddress, subprotocols, target, tls, url }: Head) {
+    this.method = method
+    this.url = url
+    this.path = target.pathname
+    this.headers = headers
+    this.subprotocols = subprotocols
+    this.clientAddress = Option.fromUndefinedOr(origination.address)
+    this.secure = origination.secure
+    this.host = origination.host
+    this.peerAddress = Option.fromUndefinedOr(peerAddress)
+    this.localAddress = Option.fromUndefinedOr(localAddress)
+    this.tls = Option.fromUndefinedOr(tls)
+    this.target = target
+  }
+
   // Few hooks look at these.
-  get query() {
-    return head.target.searchParams
-  },
-  headers: head.headers,
-  get cookies() {
-    return Cookies.parseHeader(head.headers["cookie"] ?? "")
-  },
-  subprotocols: head.subprotocols,
-  clientAddress: Option.fromUndefinedOr(head.origination.address),
-  secure: head.origination.secure,
-  host: head.origination.host,
-  peerAddress: Option.fromUndefinedOr(head.peerAddress),
-  localAddress: Option.fromUndefinedOr(head.localAddress),
-  tls: Option.fromUndefinedOr(head.tls)
-})
+  get query(): URLSearchParams {
+    return this.target.searchParams
+  }
+  get cookies(): Readonly<Record<string, string>> {
+    return Cookies.parseHeader(this.headers["cookie"] ?? "")
+  }
+}
 
 /**
  * The target of a request as a URL, whose host means nothing; `undefined` if it is none.

@@ -30,14 +30,16 @@ export interface Options {
  * **Details**
  *
  * `lastReceived` is when any byte last arrived, in milliseconds of the clock. While a connection `isReading` not, because
- * of its own consumer, the silence is not the peer's.
+ * of its own consumer, the silence is not the peer's, and the heartbeat puts it forward. `pingedAt` is the heartbeat's own:
+ * when the last ping was sent, if there was one.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Member {
   readonly isReading: boolean
-  readonly lastReceived: number
+  lastReceived: number
+  pingedAt: number | undefined
   readonly sendHeartbeat: () => void
   readonly heartbeatLost: () => void
 }
@@ -51,12 +53,6 @@ export interface Member {
 export interface Heartbeat {
   readonly add: (member: Member) => void
   readonly remove: (member: Member) => void
-}
-
-interface Watch {
-  // When silence began to count, and when the last ping was sent: it is to be answered while that is the later of the two.
-  since: number
-  pingedAt: number
 }
 
 /**
@@ -78,23 +74,24 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
     const longest = Math.min(interval, timeout)
     const granularity = longest / 20
     const clock = yield* Clock.Clock
-    const watches = new Map<Member, Watch>()
+    const members = new Set<Member>()
     const populated = Latch.makeUnsafe(false)
 
     // Does what is due for one connection, and returns when to look at it again.
-    const check = (member: Member, watch: Watch, now: number, stalled: number): number => {
-      watch.since = Math.max(watch.since, member.isReading ? member.lastReceived : now)
-      if (watch.since < watch.pingedAt) {
-        watch.pingedAt += stalled
-        const deadline = watch.pingedAt + timeout
+    const check = (member: Member, now: number, stalled: number): number => {
+      if (!member.isReading) member.lastReceived = now
+      // A ping is to be answered as long as nothing came after it.
+      if (member.pingedAt !== undefined && member.lastReceived < member.pingedAt) {
+        member.pingedAt += stalled
+        const deadline = member.pingedAt + timeout
         if (now < deadline || stalled > 0) return deadline
-        watches.delete(member)
+        members.delete(member)
         member.heartbeatLost()
         return Infinity
       }
-      const deadline = watch.since + interval
+      const deadline = member.lastReceived + interval
       if (now < deadline) return deadline
-      watch.pingedAt = now
+      member.pingedAt = now
       member.sendHeartbeat()
       return now + timeout
     }
@@ -104,9 +101,7 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
       const late = now - expected
       const stalled = late > granularity ? late : 0
       let next = now + longest
-      for (const [member, watch] of watches) {
-        next = Math.min(next, check(member, watch, now, stalled))
-      }
+      for (const member of members) next = Math.min(next, check(member, now, stalled))
       return Math.max(next, now + granularity)
     }
 
@@ -114,7 +109,7 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
       while (true) {
         yield* populated.await
         let next = checkAll(clock.currentTimeMillisUnsafe())
-        while (watches.size > 0) {
+        while (members.size > 0) {
           yield* Effect.sleep(next - clock.currentTimeMillisUnsafe())
           // Timers come before sockets in a turn of the event loop, so what has arrived is read first.
           yield* Effect.yieldNow
@@ -126,11 +121,11 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
 
     return {
       add: (member) => {
-        watches.set(member, { since: clock.currentTimeMillisUnsafe(), pingedAt: -Infinity })
+        members.add(member)
         populated.openUnsafe()
       },
       remove: (member) => {
-        watches.delete(member)
+        members.delete(member)
       }
     }
   }

@@ -50,9 +50,9 @@ export class ReceiveQueue {
   // Nearly always there is only one, that waits again and again: an array would be larger than all the rest.
   private consumer: Consumer<unknown> | undefined
   private others: Array<Consumer<unknown>> | undefined
-  // Made once, as the one consumer needs them for each batch. Who is first stays so until served, or until it leaves.
+  // Made once, as the one consumer needs them again and again.
   private pullAll: Pull.Pull<NonEmptyReadonlyArray<Message>, ConnectionError> | undefined
-  private leaveFirst: Effect.Effect<void> | undefined
+  private pullOne: Pull.Pull<Message, ConnectionError> | undefined
 
   /** `onEmpty` is called whenever the last buffered message was taken. */
   constructor(owner: { readonly onEmpty: () => void }) {
@@ -98,7 +98,7 @@ export class ReceiveQueue {
 
   /** One message; what came with it stays for the next consumer. */
   get receive(): Pull.Pull<Message, ConnectionError> {
-    return this.consume(takeOne)
+    return this.pullOne ??= this.consume(takeOne)
   }
 
   /** Takes the buffered messages; there is one at least. */
@@ -116,17 +116,23 @@ export class ReceiveQueue {
   }
 
   private consume<A>(take: (queue: ReceiveQueue) => A): Pull.Pull<A, ConnectionError> {
-    return Effect.callback((resume) => {
+    // Who is first stays so until served, or until it leaves.
+    const leaveFirst = Effect.sync(() => this.leave(this.consumer))
+    return Effect.callback((resume) =>
       // Whoever waits comes first: a message goes to one consumer only.
-      if (this.consumer === undefined && this.isReady) return resume(this.next(take))
-      const consumer = new Consumer<unknown>(take, resume as Consumer<unknown>["resume"])
-      if (this.consumer === undefined) {
-        this.consumer = consumer
-        return this.leaveFirst ??= Effect.sync(() => this.leave(this.consumer))
-      }
-      ;(this.others ??= []).push(consumer)
-      return Effect.sync(() => this.leave(consumer))
-    })
+      this.consumer === undefined && this.isReady
+        ? resume(this.next(take))
+        : this.wait(new Consumer<unknown>(take, resume as Consumer<unknown>["resume"]), leaveFirst)
+    )
+  }
+
+  private wait(consumer: Consumer<unknown>, leaveFirst: Effect.Effect<void>): Effect.Effect<void> {
+    if (this.consumer === undefined) {
+      this.consumer = consumer
+      return leaveFirst
+    }
+    ;(this.others ??= []).push(consumer)
+    return Effect.sync(() => this.leave(consumer))
   }
 
   private leave(consumer: Consumer<unknown> | undefined): void {

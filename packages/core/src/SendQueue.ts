@@ -10,7 +10,7 @@ import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import { notOpen, Turns } from "./internal/turns.ts"
 import { isPrepared, type Message, type Prepared } from "./Message.ts"
 import { Opcode, rsv1 } from "./protocol/Frame.ts"
-import { FrameEncoder } from "./protocol/FrameEncoder.ts"
+import { FrameEncoder, headerLength } from "./protocol/FrameEncoder.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Transport } from "./Transport.ts"
 import { QueueFull, SendError } from "./WebSocketError.ts"
@@ -100,11 +100,11 @@ const maxPerTurn = 1024
 export class SendQueue {
   private readonly options: SendQueueOptions
   private readonly owner: SendQueueOwner
-  private readonly encoder: FrameEncoder
+  // There only while something is encoded and not yet written.
+  private encoder: FrameEncoder | undefined
   // Measuring a text is a pass over it; up to this many bytes, room for the worst case is cheaper.
   private readonly maxUnmeasured: number
   private phase: "Accepting" | "Sealed" | "Ended" = "Accepting"
-  private busy = false
   private flushing = false
   private scheduled = false
 
@@ -115,18 +115,14 @@ export class SendQueue {
   private held: MutableList.MutableList<Outgoing> | undefined
   private heldBytes = 0
 
-  // All that was accepted and not yet handed over; of it, what is in the encoder, and what the busy transport still reads.
+  // All that was accepted and not yet handed over; of it, what is encoded, and what the transport still reads, being busy.
   private messages = 0
   private bytes = 0
   private encodedMessages = 0
   private encodedBytes = 0
-  private messagesInFlight = 0
-  private bytesInFlight = 0
+  private inFlight: { readonly messages: number; readonly bytes: number } | undefined
 
-  private senders: Turns | undefined
-  private fragmentSenders: Turns | undefined
-  private controlSenders: Turns | undefined
-  private sealWaiters: Turns | undefined
+  private waiting: Waiting | undefined
   private drainWaiters: Array<(effect: Effect.Effect<void, SendError>) => void> | undefined
   // Whether the end of the connection prevented something accepted from being sent.
   private hasLost = false
@@ -134,7 +130,6 @@ export class SendQueue {
   constructor(options: SendQueueOptions, owner: SendQueueOwner) {
     this.options = options
     this.owner = owner
-    this.encoder = new FrameEncoder(options)
     // What is to be compressed has to be measured.
     this.maxUnmeasured = Math.min(4 * 1024, (owner.deflater?.threshold ?? Infinity) - 1)
   }
@@ -196,7 +191,7 @@ export class SendQueue {
     if (this.phase !== "Accepting") return "NotOpen"
     if (typeof message === "string" ? this.sendShortText(message) : this.sendPrepared(message)) return "Accepted"
     const outgoing = this.outgoing(message)
-    if (isWaitedFor(this.senders) || !this.hasRoom(outgoing.size)) {
+    if (this.isWaitedFor || !this.hasRoom(outgoing.size)) {
       if (overflow === "suspend" || overflow === "fail") return "Full"
       if (overflow === "drop-newest") return "Dropped"
       if (overflow !== "drop-oldest") {
@@ -204,9 +199,8 @@ export class SendQueue {
         return "NotOpen"
       }
       // What is in flight cannot be dropped; if it leaves no room, nothing else is dropped in vain.
-      if (this.messagesInFlight > 0 && this.bytesInFlight + outgoing.size > this.options.maxQueuedBytes) {
-        return "Dropped"
-      }
+      const { messages = 0, bytes = 0 } = this.inFlight ?? {}
+      if (messages > 0 && bytes + outgoing.size > this.options.maxQueuedBytes) return "Dropped"
       this.dropOldest(outgoing.size)
       if (!this.fits(outgoing.size)) return "Dropped"
     }
@@ -221,9 +215,9 @@ export class SendQueue {
 
   /** Appends a frame of the streamed message, suspending while there is no room; the one with `fin` ends the message. */
   sendFragment(opcode: Opcode, payload: Uint8Array, fin: boolean): Effect.Effect<void, SendError> {
-    const size = this.encoder.frameLength(payload.length)
+    const size = this.frameLength(payload.length)
     const outgoing: Outgoing = { opcode, payload, length: payload.length, fin, size, droppable: false }
-    return (this.fragmentSenders ??= this.turns()).take(
+    return this.turns.fragments.take(
       () => {
         // What is held waits for this message to end, so it must not be in the way of its frames.
         const others = this.bytes - this.heldBytes
@@ -240,12 +234,12 @@ export class SendQueue {
 
   /** Fails once nothing more is accepted. */
   get awaitSealed(): Effect.Effect<void, SendError> {
-    return (this.sealWaiters ??= this.turns()).take(() => false, () => {}, this)
+    return this.turns.seal.take(() => false, () => {}, this)
   }
 
   /** Sends a control frame ahead of what waits; suspends while too many control frames wait. */
   sendControl(opcode: Opcode, payload: Uint8Array): Effect.Effect<void, SendError> {
-    return (this.controlSenders ??= this.turns()).take(
+    return this.turns.controls.take(
       () => this.waitingControls < maxWaitingControls,
       () => this.control(this.controlFrame(opcode, payload)),
       this
@@ -280,7 +274,7 @@ export class SendQueue {
     if (this.held !== undefined) this.discard(this.held)
     if (discard && this.queue !== undefined) this.discard(this.queue)
     this.accept(this.controlFrame(Opcode.close, payload))
-    this.endTurns()
+    this.waiting?.end()
   }
 
   /** Forgets everything: the transport is gone. */
@@ -288,19 +282,18 @@ export class SendQueue {
     this.phase = "Ended"
     this.hasLost ||= this.messages > 0
     this.queue = this.held = this.controls = undefined
+    this.encoder = this.inFlight = undefined
     this.messages = this.bytes = 0
-    this.encoder.take()
-    this.encoder.release(false)
-    this.endTurns()
+    this.waiting?.end()
     this.settleDrained()
   }
 
   /** Goes on after the transport took what it was given. */
   drained(): void {
-    this.busy = false
-    this.messages -= this.messagesInFlight
-    this.bytes -= this.bytesInFlight
-    this.messagesInFlight = this.bytesInFlight = 0
+    if (this.inFlight === undefined) return
+    this.messages -= this.inFlight.messages
+    this.bytes -= this.inFlight.bytes
+    this.inFlight = undefined
     this.flush()
   }
 
@@ -317,7 +310,7 @@ export class SendQueue {
 
   /** Goes on after a sender gave its turn up: those behind may fit where it did not. */
   onGivenUp(): void {
-    if (!this.flushing) this.serveTurns()
+    if (!this.flushing) this.waiting?.serve()
   }
 
   /** Leaves the flush of what is sent from now on to the caller, who calls `flush` before its turn ends. */
@@ -328,59 +321,79 @@ export class SendQueue {
   /** Writes as much as the transport takes, resuming senders as room appears. */
   flush(): void {
     this.scheduled = false
-    if (this.flushing || this.busy || this.phase === "Ended") return
+    if (this.flushing || this.isBusy || this.phase === "Ended") return
     this.flushing = true
     do {
       this.write()
       // Room is room, also while the transport is busy again.
-    } while (this.serveTurns() && !this.busy)
+    } while (this.waiting?.serve() && !this.isBusy)
     this.flushing = false
-    if (this.busy || this.bytes > 0) return
+    if (this.isBusy || this.bytes > 0) return
     this.settleDrained()
     if (this.isFlushed) this.owner.onFlushed()
   }
 
   private write(): void {
-    while (!this.busy && this.phase !== "Ended") {
+    while (!this.isBusy && this.phase !== "Ended") {
       if (this.controls !== undefined) {
         for (const frame of this.controls) this.encode(frame)
         this.controls = undefined
       }
-      while (!this.isQueueEmpty && this.encoder.bytes < flushThreshold) {
+      while (!this.isQueueEmpty && this.encodedLength < flushThreshold) {
         this.encode(MutableList.take(this.queue!) as Outgoing)
       }
-      if (this.encoder.bytes === 0) return
-      const { encodedBytes, encodedMessages } = this
+      const { encodedBytes: bytes, encodedMessages: messages, encoder } = this
+      if (encoder === undefined) return
+      this.encoder = undefined
       this.encodedMessages = this.encodedBytes = 0
       const { metrics } = this.options
       if (metrics !== undefined) {
-        metrics.sentMessages += encodedMessages
-        metrics.sentBytes += this.encoder.bytes
+        metrics.sentMessages += messages
+        metrics.sentBytes += encoder.bytes
       }
-      const taken = this.owner.transport.write(this.encoder.take())
-      this.encoder.release(taken)
+      const taken = this.owner.transport.write(encoder.take())
+      encoder.release(taken)
+      encoder.giveBack()
       if (taken) {
-        this.messages -= encodedMessages
-        this.bytes -= encodedBytes
+        this.messages -= messages
+        this.bytes -= bytes
       } else {
-        this.busy = true
-        this.messagesInFlight = encodedMessages
-        this.bytesInFlight = encodedBytes
+        this.inFlight = { messages, bytes }
       }
     }
   }
 
   // Flushes once per turn: at the end of the read that caused the sends, or in a microtask.
   private schedule(): void {
-    if (this.encoder.bytes >= flushThreshold) return this.flush()
-    if (this.scheduled || this.flushing || this.busy) return
+    if (this.encodedLength >= flushThreshold) return this.flush()
+    if (this.scheduled || this.flushing || this.isBusy) return
     this.scheduled = true
     queueMicrotask(() => this.flush())
   }
 
   // Whether a message would be encoded at once.
   private get isDirect(): boolean {
-    return !this.busy && this.isQueueEmpty && this.held === undefined && !isWaitedFor(this.senders)
+    return !this.isBusy && this.isQueueEmpty && this.held === undefined && !this.isWaitedFor
+  }
+
+  private get isBusy(): boolean {
+    return this.inFlight !== undefined
+  }
+
+  private get isWaitedFor(): boolean {
+    return this.waiting !== undefined && !this.waiting.senders.isEmpty
+  }
+
+  private get encodedLength(): number {
+    return this.encoder === undefined ? 0 : this.encoder.bytes
+  }
+
+  private frameLength(length: number): number {
+    return headerLength(length, this.options.maskKey !== undefined) + length
+  }
+
+  private get encoding(): FrameEncoder {
+    return this.encoder ??= FrameEncoder.borrow(this.options)
   }
 
   private get isQueueEmpty(): boolean {
@@ -394,8 +407,8 @@ export class SendQueue {
   // There is room for the text however long its encoding is: it is encoded without being measured.
   private sendShortText(text: string): boolean {
     const longest = text.length * 3
-    if (!this.isDirect || longest > this.maxUnmeasured || !this.fits(this.encoder.frameLength(longest))) return false
-    this.sent(this.encoder.shortText(text))
+    if (!this.isDirect || longest > this.maxUnmeasured || !this.fits(this.frameLength(longest))) return false
+    this.sent(this.encoding.shortText(text))
     return true
   }
 
@@ -404,7 +417,7 @@ export class SendQueue {
     if (!isPrepared(message) || this.options.maskKey !== undefined || this.owner.deflater !== undefined) return false
     const size = message.frame.length
     if (!this.isDirect || !this.fits(size)) return false
-    this.encoder.encoded(message.frame)
+    this.encoding.encoded(message.frame)
     this.sent(size)
     return true
   }
@@ -421,18 +434,18 @@ export class SendQueue {
     const message = isPrepared(payload) ? payload.message : payload
     const text = typeof message === "string"
     const length = text ? this.options.utf8.byteLength(message) : message.length
-    const size = this.encoder.frameLength(length)
+    const size = this.frameLength(length)
     return { opcode: text ? Opcode.text : Opcode.binary, payload, length, fin: true, size, droppable: true }
   }
 
   private controlFrame(opcode: Opcode, payload: Uint8Array, droppable = false): Outgoing {
     const { length } = payload
-    return { opcode, payload, length, fin: true, size: this.encoder.frameLength(length), droppable }
+    return { opcode, payload, length, fin: true, size: this.frameLength(length), droppable }
   }
 
   private accept(outgoing: Outgoing): void {
     this.count(outgoing)
-    if (!this.busy && this.isQueueEmpty) this.encode(outgoing)
+    if (!this.isBusy && this.isQueueEmpty) this.encode(outgoing)
     else MutableList.append(this.queue ??= MutableList.make(), outgoing)
     this.schedule()
   }
@@ -446,7 +459,7 @@ export class SendQueue {
 
   private control(frame: Outgoing): void {
     this.count(frame)
-    if (this.busy) (this.controls ??= []).push(frame)
+    if (this.isBusy) (this.controls ??= []).push(frame)
     else this.encode(frame)
     this.schedule()
   }
@@ -464,19 +477,19 @@ export class SendQueue {
     if (deflater !== undefined && opcode < Opcode.close) {
       const deflated = deflater.deflate(opcode, payload, length, fin)
       if (deflated !== undefined) {
-        return this.encoder.frame(opcode, deflated, fin, opcode === Opcode.continuation ? 0 : rsv1)
+        return this.encoding.frame(opcode, deflated, fin, opcode === Opcode.continuation ? 0 : rsv1)
       }
     }
     if (typeof payload === "string") {
-      this.encoder.text(payload, length)
+      this.encoding.text(payload, length)
     } else if (!isPrepared(payload)) {
-      this.encoder.frame(opcode, payload, fin)
+      this.encoding.frame(opcode, payload, fin)
     } else if (this.options.maskKey === undefined) {
-      this.encoder.encoded(payload.frame)
+      this.encoding.encoded(payload.frame)
     } else if (typeof payload.message === "string") {
-      this.encoder.text(payload.message, length)
+      this.encoding.text(payload.message, length)
     } else {
-      this.encoder.frame(opcode, payload.message, fin)
+      this.encoding.frame(opcode, payload.message, fin)
     }
   }
 
@@ -495,27 +508,19 @@ export class SendQueue {
 
   private suspend(message: Message | Prepared): Effect.Effect<void, SendError> {
     const outgoing = this.outgoing(message)
-    return (this.senders ??= this.turns()).take(
+    return this.turns.senders.take(
       () => this.fits(outgoing.size),
       () => this.acceptMessage(outgoing),
       this
     )
   }
 
-  private turns(): Turns {
-    const turns = new Turns()
-    if (this.phase !== "Accepting") turns.end()
-    return turns
-  }
-
-  private serveTurns(): boolean {
-    const fragments = this.fragmentSenders?.serve() ?? false
-    const controls = this.controlSenders?.serve() ?? false
-    return this.senders?.serve() || fragments || controls
-  }
-
-  private endTurns(): void {
-    for (const turns of [this.fragmentSenders, this.controlSenders, this.senders, this.sealWaiters]) turns?.end()
+  private get turns(): Waiting {
+    if (this.waiting === undefined) {
+      this.waiting = new Waiting()
+      if (this.phase !== "Accepting") this.waiting.end()
+    }
+    return this.waiting
   }
 
   private releaseHeld(): void {
@@ -567,7 +572,23 @@ export class SendQueue {
   }
 }
 
-const isWaitedFor = (turns: Turns | undefined): boolean => turns !== undefined && !turns.isEmpty
+// Who waits for room, and who for the end of it all.
+class Waiting {
+  readonly fragments = new Turns()
+  readonly controls = new Turns()
+  readonly senders = new Turns()
+  readonly seal = new Turns()
+
+  serve(): boolean {
+    const fragments = this.fragments.serve()
+    const controls = this.controls.serve()
+    return this.senders.serve() || fragments || controls
+  }
+
+  end(): void {
+    for (const turns of [this.fragments, this.controls, this.senders, this.seal]) turns.end()
+  }
+}
 
 // A streamed message counts once, with its last frame.
 const messagesIn = (outgoing: Outgoing): number => outgoing.fin && outgoing.opcode < Opcode.close ? 1 : 0

@@ -15,6 +15,7 @@ import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as DebugLog from "./internal/debugLog.ts"
 import { live } from "./internal/life.ts"
+import { ServerHandshake } from "./internal/serverHandshake.ts"
 import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
@@ -207,6 +208,7 @@ export const makeUpgrades: (
   }
   const ownHeaders = Handshake.refusalHeaders(options.headers ?? {})
   yield* checkHeaders(ownHeaders)
+  const answering = { sha1: options.sha1, headers: ownHeaders }
   const log = options.debug === true ? DebugLog.make(yield* Effect.context<never>(), { role: "server" }) : undefined
 
   const unanswered = ({ peerAddress, url }: Upgrade, outcome: string, status?: number, detail?: string): void => {
@@ -328,27 +330,22 @@ export const makeUpgrades: (
     const { data, debug = settings.debug, subprotocol } = accepted
     const deflate = compressing && PerMessageDeflate.accept(checked.extensions, compressing.wanted)
     const extensions = deflate === undefined ? noExtensions : [deflate.response]
-    const headers = Handshake.responseHeaders({
+    const handshake = new ServerHandshake(answering, {
+      request,
       key: checked.key,
-      sha1: options.sha1,
       subprotocol,
       extensions,
-      headers: { ...ownHeaders, ...accepted.headers }
+      headers: accepted.headers
     })
-    const handshake: Connection.HandshakeResult = {
-      subprotocol,
-      extensions,
-      request: { url: request.url, headers: request.headers },
-      response: { status: 101, headers: Handshake.joinHeaders(headers) }
-    }
-    const transport = upgrade.accept(headers)
+    const transport = upgrade.accept(handshake.responseHeaders)
     metrics?.handshake("accepted")
     return live(
       connections,
       transport,
       debug === settings.debug ? settings : { ...settings, debug },
       { handshake, deflate: compressing && deflate && { settings: compressing, agreed: deflate.agreed } },
-      (connection) => route.handler(connection, data)
+      route.handler,
+      data
     )
   }
 

@@ -63,6 +63,7 @@ const makeMember = (clock: ReturnType<typeof makeClock>) => {
     log,
     isReading: true,
     lastReceived: clock.now(),
+    pingedAt: undefined,
     sendHeartbeat: () => void log.push(`ping ${clock.now()}`),
     heartbeatLost: () => void log.push(`lost ${clock.now()}`)
   }

@@ -84,7 +84,7 @@ class Broken {
 
 describe("a handler", () => {
   /** One connection's handler ends like this, at the first message; another's goes on. */
-  const ending = Effect.fnUntraced(function*(effect: Effect.Effect<unknown, unknown>) {
+  const ending = Effect.fnUntraced(function*(effect: Effect.Effect<unknown, unknown, Scope.Scope>) {
     const { layer, logs } = recordLogs()
     const serving = WebSocketServer.serve((connection) =>
       connection.request.url === "/ending"
@@ -120,6 +120,14 @@ describe("a handler", () => {
       const { close, logs } = yield* ending(Effect.sync(() => {
         throw new TypeError("not a function")
       }))
+      assert.strictEqual(close, "close 1011")
+      assert.strictEqual(logs.length, 1)
+      assert.instanceOf(Cause.squash(logs[0]?.cause ?? Cause.empty), TypeError)
+    }))
+
+  it.effect("whose resource cannot be released has failed too", () =>
+    Effect.gen(function*() {
+      const { close, logs } = yield* ending(Effect.addFinalizer(() => Effect.die(new TypeError("not a function"))))
       assert.strictEqual(close, "close 1011")
       assert.strictEqual(logs.length, 1)
       assert.instanceOf(Cause.squash(logs[0]?.cause ?? Cause.empty), TypeError)

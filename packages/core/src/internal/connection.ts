@@ -4,7 +4,6 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -47,7 +46,6 @@ interface Extras {
  * A connection. Its effects are made when they are asked for, so that an idle one holds little more than its session.
  */
 export class ConnectionImpl implements Connection {
-  readonly [TypeId] = TypeId
   private readonly session: Session
   private readonly handshake: HandshakeResult
   private extras: Extras | undefined
@@ -74,6 +72,9 @@ export class ConnectionImpl implements Connection {
     return this.session.failure
   }
 
+  get [TypeId]() {
+    return TypeId
+  }
   get role() {
     return this.session.settings.maskKey === undefined ? "server" : "client"
   }
@@ -186,7 +187,7 @@ export class ConnectionImpl implements Connection {
     })
   }
   get closed(): Effect.Effect<CloseEvent> {
-    return Deferred.await(this.session.closed)
+    return this.session.closed
   }
   get state(): Effect.Effect<ConnectionState> {
     return Effect.sync(() => this.session.state)

@@ -4,9 +4,10 @@
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { Connection, Established, Settings } from "../Connection.ts"
 import type { Transport } from "../Transport.ts"
 import { ConnectionError, SendError } from "../WebSocketError.ts"
@@ -21,29 +22,42 @@ import * as Spans from "./spans.ts"
  * It has to run uninterruptibly. Only the handler is interrupted: the socket always has an owner, and why a handler failed is
  * logged even if the server stops while the connection closes.
  */
-export const live = (
+export const live = <Data>(
   connections: Set<Connection>,
   transport: Transport,
   settings: Settings,
   established: Established,
-  handler: (connection: Connection) => Effect.Effect<unknown, unknown, Scope.Scope>
+  handler: Handler<Data>,
+  data: Data
 ): Effect.Effect<void> =>
   Effect.flatMap(opened(transport, settings, established), (connection) => {
     if (connection === undefined) return Effect.void
     connections.add(connection)
-    // What is made here stays as long as the connection, so it is little.
-    const handling = Effect.exit(
-      Effect.suspend(() => Effect.interruptible(Effect.scoped(handler(connection))))
-    )
-    const life = Effect.flatMap(handling, (exit) =>
-      Effect.flatMap(connection.release(exit), () => {
-        // A closing connection still counts.
-        connections.delete(connection)
-        return Exit.isSuccess(exit) ? Effect.void : exit
-      }))
+    const life = handled(connections, connection, handler, data)
     return Effect.flatMap(Spans.isTraced, (traced) =>
       Effect.catchCause(traced ? Spans.connection(connection, life) : life, logFailure))
   })
+
+type Handler<Data> = (connection: Connection, data: Data) => Effect.Effect<unknown, unknown, Scope.Scope>
+
+// What is made here stays as long as the connection, so it is little. Above all, nothing holds what the handler returned.
+const handled = <Data>(
+  connections: Set<Connection>,
+  connection: ConnectionImpl,
+  handler: Handler<Data>,
+  data: Data
+): Effect.Effect<unknown, unknown> => {
+  const scope = Scope.makeUnsafe()
+  const handling = Effect.withFiber<unknown, unknown>((fiber) => {
+    // `Effect.scoped` would restore the context, but nothing that needs it comes after this.
+    fiber.setContext(Context.add(fiber.context, Scope.Scope, scope))
+    return Effect.interruptible(handler(connection, data) as Effect.Effect<unknown, unknown>)
+  })
+  return Effect.onExit(handling, (exit) =>
+    Effect.onExit(Scope.close(scope, exit), (closed) =>
+      // A closing connection still counts.
+      Effect.map(connection.release(Exit.isSuccess(closed) ? exit : closed), () => connections.delete(connection))))
+}
 
 // There is none if whoever wraps the transport has failed to.
 const opened = (...args: Parameters<typeof open>): Effect.Effect<ConnectionImpl | undefined> =>

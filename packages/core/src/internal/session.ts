@@ -15,7 +15,7 @@ import { MessageDeflater, MessageInflater, type NegotiatedDeflate } from "../Com
 import type { ConnectionState, ControlFrame } from "../Connection.ts"
 import type { Heartbeat, Member } from "../Heartbeat.ts"
 import * as CloseFrame from "../protocol/CloseFrame.ts"
-import { type ControlEvent, Engine, type EngineLimits } from "../protocol/Engine.ts"
+import { type ControlEvent, Engine, type EngineOptions } from "../protocol/Engine.ts"
 import type { ProtocolViolation } from "../protocol/ProtocolViolation.ts"
 import { ReceiveQueue } from "../ReceiveQueue.ts"
 import { SendQueue, type SendQueueOptions, type SendQueueOwner } from "../SendQueue.ts"
@@ -25,7 +25,7 @@ import { Pings, unnumbered } from "./pings.ts"
 
 export interface SessionSettings extends SendQueueOptions {
   readonly heartbeat: Heartbeat | undefined
-  readonly limits: EngineLimits
+  readonly engine: EngineOptions
   readonly receiveBufferBytes: number
   readonly closeTimeout: Duration.Duration
   readonly clock: Clock.Clock
@@ -49,13 +49,13 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   readonly deflater: MessageDeflater | undefined
   readonly sending: SendQueue
   readonly receiving: ReceiveQueue
-  readonly closed = Deferred.makeUnsafe<CloseEvent>()
   // Most connections have none of these.
   stateObservers: Observers<ConnectionState> | undefined
   controlObservers: Observers<ControlFrame> | undefined
 
   state: ConnectionState = "Open"
   lastReceived: number
+  pingedAt: number | undefined
   isReading = true
   // Why this side gave the connection up. What the peer did is read off the engine, at the end.
   failure: Failure | undefined
@@ -64,22 +64,19 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private waitingPings: Pings | undefined
   private isPaused = false
   private hasPeerEnded = false
+  // Made by whoever waits for the end, or by the end.
+  private ended: Deferred.Deferred<CloseEvent> | undefined
   private closeTimer: Fiber.Fiber<void> | undefined
 
   constructor(transport: Transport, settings: SessionSettings, deflate: NegotiatedDeflate | undefined) {
-    const { clock, limits, maskKey, utf8 } = settings
+    const { clock, engine, utf8 } = settings
     this.transport = transport
     this.settings = settings
     this.lastReceived = clock.currentTimeMillisUnsafe()
     this.deflater = deflate && new MessageDeflater(deflate.settings, deflate.agreed.sending, utf8)
     const inflater = deflate &&
-      new MessageInflater(deflate.settings.compression, deflate.agreed.receiving, limits.maxMessageBytes)
-    this.engine = new Engine({
-      role: maskKey === undefined ? "server" : "client",
-      limits,
-      utf8,
-      inflate: inflater && ((payload) => inflater.inflate(payload))
-    })
+      new MessageInflater(deflate.settings.compression, deflate.agreed.receiving, engine.limits.maxMessageBytes)
+    this.engine = new Engine(inflater ? { ...engine, inflate: (payload) => inflater.inflate(payload) } : engine)
     this.receiving = new ReceiveQueue(this)
     this.sending = new SendQueue(settings, this)
   }
@@ -90,6 +87,10 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
       if (this.state === "Closed") this.waitingPings.end()
     }
     return this.waitingPings
+  }
+
+  get closed(): Effect.Effect<CloseEvent> {
+    return Effect.suspend(() => Deferred.await(this.ended ??= Deferred.makeUnsafe()))
   }
 
   start(): void {
@@ -173,7 +174,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
         ? Cause.done()
         : Effect.fail(new Errors.ConnectionError({ reason: failure, closeEvent: event }))
     )
-    Deferred.doneUnsafe(this.closed, Effect.succeed(event))
+    Deferred.doneUnsafe(this.ended ??= Deferred.makeUnsafe(), Effect.succeed(event))
     this.stateObservers?.forEach((observer) => {
       Queue.offerUnsafe(observer, this.state)
       Queue.endUnsafe(observer)

@@ -101,6 +101,29 @@ export interface EngineOptions {
   readonly inflate?: Inflate | undefined
 }
 
+interface Parser {
+  readonly decoder: FrameDecoder
+  readonly assembler: MessageAssembler
+}
+
+const makeParser = (options: EngineOptions): Parser => ({
+  decoder: new FrameDecoder({ role: options.role, reservedBits: options.inflate === undefined ? 0 : rsv1 }),
+  assembler: new MessageAssembler(options)
+})
+
+// Between two messages, a parser knows nothing of its connection. So an engine has one only from the first byte of a message
+// to its last, and thousands of idle ones share this.
+const spare: Record<Role, Parser | undefined> = { server: undefined, client: undefined }
+
+const takeParser = (options: EngineOptions): Parser => {
+  const { role } = options
+  const parser = spare[role]
+  if (parser === undefined) return makeParser(options)
+  spare[role] = undefined
+  parser.assembler.serve(options)
+  return parser
+}
+
 const none: ReadonlyArray<ControlEvent> = []
 const open: State = { _tag: "Open" }
 // A read of 64 KiB may inflate to 64 MiB. So when this much has been inflated, there is a look at whether there is room.
@@ -118,24 +141,18 @@ const maxInflatedBytes = 64 * 1024
  * @since 0.1.0
  */
 export class Engine {
+  private readonly options: EngineOptions
+  // There from the first byte of a message to its last; what may have to be inflated has one of its own.
+  private parser: Parser | undefined
   // There only between a read and the taking of its messages.
   private inbox: Array<string | Uint8Array> | undefined
   private current: State = open
-  private readonly decoder: FrameDecoder
-  private readonly assembler: MessageAssembler
-  private readonly utf8: Utf8Codec
-  private readonly maxControlFramesPerSecond: number
   private windowStart = 0
   private controlFrames = 0
 
   constructor(options: EngineOptions) {
-    this.decoder = new FrameDecoder({
-      role: options.role,
-      reservedBits: options.inflate === undefined ? 0 : rsv1
-    })
-    this.assembler = new MessageAssembler(options)
-    this.utf8 = options.utf8
-    this.maxControlFramesPerSecond = options.limits.maxControlFramesPerSecond
+    this.options = options
+    this.parser = options.inflate && makeParser(options)
   }
 
   get state(): State {
@@ -144,7 +161,7 @@ export class Engine {
 
   /** The bytes held for a message that has not arrived whole. */
   get partialBytes(): number {
-    return this.assembler.bytes
+    return this.parser?.assembler.bytes ?? 0
   }
 
   /**
@@ -154,14 +171,15 @@ export class Engine {
    */
   receive(chunk: Uint8Array, now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     if (!this.isReading) return none
-    this.decoder.push(chunk)
+    this.parser ??= takeParser(this.options)
+    this.parser.decoder.push(chunk)
     return this.proceed(now, maxMessages)
   }
 
   /** Goes on with a chunk where it stopped early; everything before was taken. */
   proceed(now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
-    if (!this.isReading) return none
-    const { assembler, decoder } = this
+    if (!this.isReading || this.parser === undefined) return none
+    const { assembler, decoder } = this.parser
     const inbox = this.inbox ??= []
     let events: Array<ControlEvent> | undefined
     while (inbox.length < maxMessages && assembler.inflatedBytes < maxInflatedBytes) {
@@ -177,22 +195,27 @@ export class Engine {
       // Only what is not a message can have changed that.
       if (!this.isReading) break
     }
+    if (this.options.inflate === undefined && decoder.isIdle && assembler.isIdle) {
+      spare[this.options.role] = this.parser
+      this.parser = undefined
+    }
     return events ?? none
   }
 
   /** Where the next chunk, or its beginning, may be put, so that it need not be copied; if that is worth it. */
   get target(): Uint8Array | undefined {
-    return this.isReading ? this.assembler.target(this.decoder.awaited) : undefined
+    if (!this.isReading || this.parser === undefined) return undefined
+    return this.parser.assembler.target(this.parser.decoder.awaited)
   }
 
   /** Tells whether something of the chunk is left, because it stopped early. */
   get hasMore(): boolean {
-    return this.isReading && this.decoder.hasMore
+    return this.isReading && this.parser !== undefined && this.parser.decoder.hasMore
   }
 
   /** Copies what is left of the chunk. */
   keep(): void {
-    this.decoder.keep()
+    this.parser?.decoder.keep()
   }
 
   /** The messages that were completed since the last call, in order. */
@@ -200,7 +223,7 @@ export class Engine {
     const messages = this.inbox
     this.inbox = undefined
     if (messages === undefined || messages.length === 0) return undefined
-    this.assembler.inflatedBytes = 0
+    if (this.parser !== undefined) this.parser.assembler.inflatedBytes = 0
     return messages
   }
 
@@ -238,8 +261,9 @@ export class Engine {
       this.windowStart = now
       this.controlFrames = 0
     }
-    if (++this.controlFrames > this.maxControlFramesPerSecond) {
-      return this.violate(policyViolation(`more than ${this.maxControlFramesPerSecond} control frames in a second`))
+    const { maxControlFramesPerSecond } = this.options.limits
+    if (++this.controlFrames > maxControlFramesPerSecond) {
+      return this.violate(policyViolation(`more than ${maxControlFramesPerSecond} control frames in a second`))
     }
     const payload = new Uint8Array(piece.bytes.subarray(piece.start, piece.end))
     switch (piece.opcode) {
@@ -253,7 +277,7 @@ export class Engine {
   }
 
   private close(payload: Uint8Array): ControlEvent {
-    const received = CloseFrame.decode(payload, this.utf8)
+    const received = CloseFrame.decode(payload, this.options.utf8)
     if ("_tag" in received) return this.violate(received)
     this.enter(
       "receiveClose",

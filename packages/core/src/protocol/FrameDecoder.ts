@@ -125,6 +125,11 @@ export class FrameDecoder {
     return this.chunk !== empty
   }
 
+  /** Tells whether it waits for the first byte of a frame, as a new one does. */
+  get isIdle(): boolean {
+    return this.chunk === empty && this.expecting === "Header" && this.headLength === 0
+  }
+
   /** How many bytes of a data frame the next chunk begins with, if it is that long. */
   get awaited(): number {
     return this.expecting === "Payload" && !this.hasMore ? this.remaining : 0

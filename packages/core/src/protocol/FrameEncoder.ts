@@ -83,14 +83,29 @@ const freeSlabs = {
   large: { size: largeSlab, slabs: new Array<Uint8Array>(), most: 16 }
 }
 
+// Encoders that nobody holds, for the same reason.
+const spare: Array<FrameEncoder> = []
+const mostSpare = 1024
+
+/**
+ * What encoders go by. `maskKey` makes the keys of a client's frames; a server has none.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface FrameEncoderOptions {
+  readonly maskKey: (() => number) | undefined
+  readonly utf8: Utf8Codec
+}
+
 /**
  * Encodes frames one behind the other into as few chunks as possible.
  *
  * **Details**
  *
  * Small frames are written side by side into a slab of at most 64 KiB, so that what is sent in one turn leaves in one write.
- * `maskKey` makes the keys of a client's frames; a server has none. The bytes of a message are copied when it is
- * encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and more is shared, not copied.
+ * The bytes of a message are copied when it is encoded, so the caller may reuse them; only an unmasked payload of 16 KiB and
+ * more is shared, not copied.
  *
  * @category encoding
  * @since 0.1.0
@@ -99,8 +114,8 @@ export class FrameEncoder {
   /** Bytes encoded and not yet taken. */
   bytes = 0
 
-  private readonly maskKey: (() => number) | undefined
-  private readonly utf8: Utf8Codec
+  private maskKey: (() => number) | undefined
+  private utf8: Utf8Codec
   private chunks: Array<Uint8Array> = []
   // A small encoded frame that nothing has followed yet: alone, it is not copied.
   private lone: Uint8Array | undefined
@@ -110,14 +125,23 @@ export class FrameEncoder {
   private slabStart = 0
   private slabEnd = 0
 
-  constructor(options: { readonly maskKey: (() => number) | undefined; readonly utf8: Utf8Codec }) {
+  constructor(options: FrameEncoderOptions) {
     this.maskKey = options.maskKey
     this.utf8 = options.utf8
   }
 
-  /** The size of the frame that a payload of `length` bytes makes. */
-  frameLength(length: number): number {
-    return headerLength(length, this.maskKey !== undefined) + length
+  /** An encoder for one connection alone, until it is given back. */
+  static borrow(options: FrameEncoderOptions): FrameEncoder {
+    const encoder = spare.pop()
+    if (encoder === undefined) return new FrameEncoder(options)
+    encoder.maskKey = options.maskKey
+    encoder.utf8 = options.utf8
+    return encoder
+  }
+
+  /** For others to borrow; there must be nothing left to take or to release. */
+  giveBack(): void {
+    if (spare.length < mostSpare) spare.push(this)
   }
 
   /** Appends a text message in one frame; `length` is that of its UTF-8 encoding, in bytes. */

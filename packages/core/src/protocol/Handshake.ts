@@ -281,9 +281,33 @@ export const headersOf = (rawHeaders: ReadonlyArray<string>): Headers => {
     const name = rawHeaders[i]!.toLowerCase()
     const value = rawHeaders[i + 1]!
     const before = headers.get(name)
-    headers.set(name, before === undefined ? value : `${before}, ${value}`)
+    headers.set(name, before === undefined ? shared(name, value) : `${before}, ${value}`)
   }
   return Object.fromEntries(headers)
+}
+
+// The latest values of headers that most clients of a server send alike. None of them may be a secret of one client, as a
+// subprotocol may.
+const latest = new Map<string, string>([
+  "accept-encoding",
+  "accept-language",
+  "cache-control",
+  "connection",
+  "host",
+  "origin",
+  "pragma",
+  "sec-websocket-extensions",
+  "sec-websocket-version",
+  "upgrade",
+  "user-agent"
+].map((name) => [name, ""]))
+
+// Connections keep the headers of their request. So of equal values there should be one, not one for each of them.
+const shared = (name: string, value: string): string => {
+  const before = latest.get(name)
+  if (before === undefined || before === value) return before ?? value
+  latest.set(name, value)
+  return value
 }
 
 /**

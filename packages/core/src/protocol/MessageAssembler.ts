@@ -72,8 +72,8 @@ const allocateThreshold = 1024
  * @since 0.1.0
  */
 export class MessageAssembler {
-  private readonly limits: MessageLimits
-  private readonly utf8: Utf8.Utf8Codec
+  private limits: MessageLimits
+  private utf8: Utf8.Utf8Codec
   private readonly inflate: Inflate | undefined
   private state: State = idle
 
@@ -90,6 +90,17 @@ export class MessageAssembler {
     this.limits = options.limits
     this.utf8 = options.utf8
     this.inflate = options.inflate
+  }
+
+  /** Goes by other options from now on. Only while it is idle. */
+  serve(options: { readonly limits: MessageLimits; readonly utf8: Utf8.Utf8Codec }): void {
+    this.limits = options.limits
+    this.utf8 = options.utf8
+  }
+
+  /** Tells whether no message is in the making. */
+  get isIdle(): boolean {
+    return this.state._tag === "Idle"
   }
 
   /** The bytes held for the message in the making. */

@@ -212,23 +212,58 @@ describe("Engine", () => {
     )
     const maxMessageBytes = 64
 
-    const receiveAll = (role: Role, bytes: Uint8Array, cuts: ReadonlyArray<number>, maxMessages = Infinity) => {
-      const engine = make(role, { maxMessageBytes, maxFragments: 8, maxControlFramesPerSecond: 8 })
-      const events: Array<ControlEvent> = []
-      const messages: Array<string | Uint8Array> = []
-      const take = (told: ReadonlyArray<ControlEvent>) => {
-        events.push(...told)
-        const taken = engine.takeMessages() ?? []
-        messages.push(...taken)
-        assert.isAtMost(taken.length, maxMessages)
-        assert.isAtMost(engine.partialBytes, maxMessageBytes)
+    const hostileLimits = { maxMessageBytes, maxFragments: 8, maxControlFramesPerSecond: 8 }
+
+    class Receiver {
+      private readonly events: Array<ControlEvent> = []
+      private readonly messages: Array<string | Uint8Array> = []
+      private readonly engine: Engine
+      private readonly maxMessages: number
+
+      constructor(engine: Engine, maxMessages = Infinity) {
+        this.engine = engine
+        this.maxMessages = maxMessages
       }
-      for (const chunk of splitAt(bytes, cuts)) {
-        take(engine.receive(chunk.slice(), 0, maxMessages))
+
+      receive(chunk: Uint8Array): void {
+        const { engine, maxMessages } = this
+        this.take(engine.receive(chunk.slice(), 0, maxMessages))
         if (engine.hasMore) engine.keep()
-        while (engine.hasMore) take(engine.proceed(0, maxMessages))
+        while (engine.hasMore) this.take(engine.proceed(0, maxMessages))
       }
-      return { events, messages, state: engine.state }
+
+      get received() {
+        return { events: this.events, messages: this.messages, state: this.engine.state }
+      }
+
+      private take(told: ReadonlyArray<ControlEvent>): void {
+        this.events.push(...told)
+        const taken = this.engine.takeMessages() ?? []
+        this.messages.push(...taken)
+        assert.isAtMost(taken.length, this.maxMessages)
+        assert.isAtMost(this.engine.partialBytes, maxMessageBytes)
+      }
+    }
+
+    const receiveAll = (role: Role, bytes: Uint8Array, cuts: ReadonlyArray<number>, maxMessages = Infinity) => {
+      const receiver = new Receiver(make(role, hostileLimits), maxMessages)
+      for (const chunk of splitAt(bytes, cuts)) receiver.receive(chunk)
+      return receiver.received
+    }
+
+    const bytesOf = (
+      role: Role,
+      messages: ReadonlyArray<typeof Message.Type>,
+      mutations: typeof Mutations.Type
+    ): Uint8Array => {
+      const bytes = sent(
+        role,
+        ...messages.map(({ announced, fin, opcode, payload, rsv }) =>
+          frame(opcode, payload, { fin, rsv, announced: announced ?? payload.length })
+        )
+      )
+      for (const { at, byte } of mutations) if (bytes.length > 0) bytes[at % bytes.length] = byte
+      return bytes
     }
 
     const attack = (role: Role, bytes: Uint8Array, cuts: ReadonlyArray<number>) => {
@@ -260,17 +295,42 @@ describe("Engine", () => {
         mutations: Mutations,
         cuts: Cuts
       },
-      ({ cuts, messages, mutations, role }) => {
-        const bytes = sent(
-          role,
-          ...messages.map(({ announced, fin, opcode, payload, rsv }) =>
-            frame(opcode, payload, { fin, rsv, announced: announced ?? payload.length })
-          )
-        )
-        for (const { at, byte } of mutations) if (bytes.length > 0) bytes[at % bytes.length] = byte
-        attack(role, bytes, cuts)
-      },
+      ({ cuts, messages, mutations, role }) => attack(role, bytesOf(role, messages, mutations), cuts),
       { arbitrary: { runs: 2000, size: 12 } }
+    )
+
+    it.prop(
+      "engines see nothing of each other, whatever they are in the middle of",
+      {
+        peers: Schema.Array(Schema.Struct({
+          role: Schema.Literals(["server", "client"]),
+          maxMessageBytes: Schema.Literals([8, maxMessageBytes]),
+          messages: Schema.Array(Message),
+          mutations: Mutations,
+          cuts: Cuts
+        })).check(Schema.isMaxLength(3)),
+        // Whose chunk is next.
+        turns: Schema.Array(between(0, 2))
+      },
+      ({ peers, turns }) => {
+        const all = peers.map(({ cuts, maxMessageBytes, messages, mutations, role }) => {
+          const bytes = bytesOf(role, messages, mutations)
+          const receiver = () => new Receiver(make(role, { ...hostileLimits, maxMessageBytes }))
+          const alone = receiver()
+          alone.receive(bytes)
+          return { chunks: splitAt(bytes, cuts), receiver: receiver(), expected: alone.received }
+        })
+        for (const turn of turns) {
+          const peer = all[turn]
+          const chunk = peer?.chunks.shift()
+          if (chunk !== undefined) peer!.receiver.receive(chunk)
+        }
+        for (const { chunks, expected, receiver } of all) {
+          for (const chunk of chunks) receiver.receive(chunk)
+          assert.deepStrictEqual(receiver.received, expected)
+        }
+      },
+      { arbitrary: { runs: 1000, size: 12 } }
     )
 
     it("§10.4: a length that was only announced allocates nothing", () => {

@@ -102,11 +102,13 @@ describe("FrameEncoder", () => {
     private held: Array<readonly [chunk: Uint8Array, before: Uint8Array]> = []
     private expected: Array<Uint8Array> = []
     private readonly encoder: FrameEncoder
+    private readonly masked: boolean
     private readonly key: () => number | undefined
 
     constructor(sender: Role) {
-      this.encoder = new FrameEncoder({ maskKey: sender === "client" ? keys() : undefined, utf8: Utf8.portable })
-      this.key = sender === "client" ? keys() : () => undefined
+      this.masked = sender === "client"
+      this.encoder = new FrameEncoder({ maskKey: this.masked ? keys() : undefined, utf8: Utf8.portable })
+      this.key = this.masked ? keys() : () => undefined
     }
 
     write({ _tag, size }: typeof Write.Type, seed: number): void {
@@ -127,7 +129,7 @@ describe("FrameEncoder", () => {
         default: {
           const opcode = _tag === "Ping" ? Opcode.ping : Opcode.binary
           const frame = byTheBook(opcode, payload, _tag !== "Fragment", this.key())
-          assert.strictEqual(this.encoder.frameLength(payload.length), frame.length)
+          assert.strictEqual(headerLength(payload.length, this.masked) + payload.length, frame.length)
           this.expected.push(frame)
           this.encoder.frame(opcode, payload, _tag !== "Fragment")
         }
@@ -181,6 +183,19 @@ describe("FrameEncoder", () => {
     other.release(false)
     encoder.text("Hello", 5)
     assert.notStrictEqual(encoder.take()[0]?.buffer, chunks[0]?.buffer)
+  })
+
+  it("an encoder belongs to who borrowed it until it is given back, and goes by the options of the next", () => {
+    const server = { maskKey: undefined, utf8: Utf8.portable }
+    const client = { maskKey: () => 0x01020304, utf8: Utf8.portable }
+    const [first, second] = [FrameEncoder.borrow(client), FrameEncoder.borrow(server)]
+    assert.notStrictEqual(first, second)
+    first.giveBack()
+    const third = FrameEncoder.borrow(server)
+    assert.strictEqual(third, first)
+    assert.notInclude([second, third], FrameEncoder.borrow(server))
+    third.frame(Opcode.binary, new Uint8Array([5]), true)
+    assertSame(concat(third.take()), new Uint8Array([0x82, 1, 5]))
   })
 
   it("a slab that is filled to its last byte after a take hands over only what is new", () => {

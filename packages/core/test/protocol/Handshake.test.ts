@@ -6,6 +6,7 @@ import {
   checkSubprotocols,
   encodeKey,
   type Headers,
+  headersOf,
   joinHeaders,
   requestHeaders,
   responseHeaders,
@@ -458,6 +459,29 @@ describe("Handshake", () => {
       checkResponse({ status, headers }, expected)
       checkResponse({ status: 101, headers: { ...headers, ...goodResponse, [name]: value } }, expected)
     })
+  })
+
+  describe("headersOf", () => {
+    const Line = Schema.Tuple([
+      Schema.Literals(["Host", "HOST", "User-Agent", "Cookie", "Upgrade", "__proto__", "constructor"]),
+      Schema.Literals(["", "a", "b", "websocket"])
+    ])
+    const Request = Schema.Array(Line)
+
+    it.prop(
+      "gives each request its own headers, by lower-case names, and joins those that are repeated (RFC 7230, section 3.2.2)",
+      { requests: Schema.Array(Request) },
+      ({ requests }) => {
+        for (const lines of requests) {
+          const names = new Set(lines.map(([name]) => name.toLowerCase()))
+          const expected = [...names].map((name) => [
+            name,
+            lines.filter(([other]) => other.toLowerCase() === name).map(([, value]) => value).join(", ")
+          ])
+          assert.deepStrictEqual(Object.entries(headersOf(lines.flat())), expected)
+        }
+      }
+    )
   })
 
   describe("selectSubprotocol", () => {
