@@ -103,7 +103,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const members = new Map<string, { readonly room: string; readonly metadata: RoomBroker.MemberRecord["metadata"] }>()
   const departed = new Map<string, string>()
   const attachments = new Set<Attachment>()
-  const shards = new Set<Shard>()
+  const shards = new Map<number, Shard>()
 
   const { bounded, evaluate, listen } = yield* RedisLink.make({
     prefix: `${options.prefix ?? "effect-ws"}:`,
@@ -126,8 +126,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
       const shard = new Shard(index)
       yield* listen(index, shard.receive)
       yield* Effect.acquireRelease(
-        Effect.sync(() => shards.add(shard)),
-        () => Effect.sync(() => shards.delete(shard))
+        Effect.sync(() => shards.set(index, shard)),
+        () => Effect.sync(() => shards.delete(index))
       )
       yield* mark(shard)
       yield* bounded(Deferred.await(shard.listening))
@@ -153,14 +153,19 @@ const make = Effect.fnUntraced(function*(options: Options) {
       evaluate(Scripts.leave, shardOf(room), newId(), RedisEvents.body({ kind: "Left", room, id }), room, node, id)
     )
 
-  // Renews the lease. If this node was taken for dead, or Redis has forgotten all, its members come back: Redis says so once,
-  // and that holds until all of them have.
+  // Renews the lease. If this node was taken for dead, or Redis may have forgotten something, its members come back and who
+  // has left does again: Redis says so once, and that holds until all of them have.
   let mustReturn = false
+  let knownRun = ""
   const oneAtATime = yield* Semaphore.make(1)
   const renewOnce = Effect.gen(function*() {
-    const [isNew, hasRemoved] = yield* evaluate(Scripts.lease, newId(), node, lease)
-    mustReturn ||= isNew === 1
+    const [isNew, hasRemoved, run] = yield* evaluate(Scripts.lease, newId(), node, lease)
+    mustReturn ||= isNew === 1 || String(run) !== knownRun
+    knownRun = String(run)
     if (mustReturn) {
+      for (const [id, room] of enteredOf(yield* evaluate(Scripts.entered, node))) {
+        if (!members.has(id)) departed.set(id, room)
+      }
       // Meanwhile, some leave or change: what counts is what a member is when its turn comes.
       yield* Effect.forEach(members.keys(), (id) =>
         Effect.suspend(() => {
@@ -183,7 +188,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const renew = oneAtATime.withPermit(Effect.repeat(renewOnce, { while: (mayRemoveMore) => mayRemoveMore }))
 
   // Finds out what was missed, as soon as that is possible.
-  const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, pipelined)).pipe(
+  const markAll = Effect.suspend(() => Effect.forEach(shards.values(), mark, pipelined))
+  const recover: Effect.Effect<void> = Effect.andThen(renew, markAll).pipe(
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.orDie
   )
@@ -193,17 +199,22 @@ const make = Effect.fnUntraced(function*(options: Options) {
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(lease / 3), Effect.ignore(renew))))
 
   const stateOf = (attachment: Attachment): Effect.Effect<RoomState, BrokerUnavailable> => {
-    const { history, room } = attachment
+    const { history, room, seen } = attachment
     const remember = history === undefined ? [] : [remembered(history)]
-    return Effect.map(evaluate(Scripts.snapshot, shardOf(room), newId(), room, ...remember), (reply) => {
-      const [epoch, seq, fields, roomEpoch, offset] = reply as [Buffer, Buffer, Array<Buffer>, Buffer?, Buffer?]
-      return {
-        epoch: String(epoch),
-        seq: Number(seq),
-        members: membersOf(fields),
-        position: roomEpoch && { epoch: String(roomEpoch), offset: Number(offset) }
+    const known = seen === undefined ? [] : [seen.epoch, seen.offset]
+    const body = RedisEvents.body({ kind: "Lost", room })
+    return Effect.map(
+      evaluate(Scripts.snapshot, shardOf(room), newId(), body, room, ...remember, ...known),
+      (reply) => {
+        const [epoch, seq, fields, roomEpoch, offset] = reply as [Buffer, Buffer, Array<Buffer>, Buffer?, Buffer?]
+        return {
+          epoch: String(epoch),
+          seq: Number(seq),
+          members: membersOf(fields),
+          position: roomEpoch && { epoch: String(roomEpoch), offset: Number(offset) }
+        }
       }
-    })
+    )
   }
 
   // What a room has kept, or the first part of it, and up to where; nothing if that is not all there was.
@@ -263,7 +274,10 @@ const make = Effect.fnUntraced(function*(options: Options) {
           ? []
           : [history.messages, Duration.toMillis(history.age), remembered(history)]
         const body = RedisEvents.published(room, publication)
-        return inRoom(room)(Effect.asVoid(evaluate(Scripts.publish, shardOf(room), newId(), body, room, ...keep)))
+        const index = shardOf(room)
+        return inRoom(room)(Effect.map(evaluate(Scripts.publish, index, newId(), body, room, ...keep), (reply) => {
+          if (reply !== null) shards.get(index)?.expect(room, { epoch: String(reply[0]), offset: Number(reply[1]) })
+        }))
       }),
 
     enter: (room, { id, metadata }) =>
@@ -297,6 +311,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
 // A client may take its time for what it asked for, and all that it got from Redis waits in memory.
 const messagesAtOnce = 256
 const pipelined = { concurrency: 64, discard: true } as const
+
+// A room may have any name.
+const enteredOf = (tags: ReadonlyArray<Buffer>) =>
+  tags.map((tag): readonly [id: string, room: string] => {
+    const [, id = "", room = ""] = /^\d+ (\S+) (.*)$/s.exec(String(tag)) ?? []
+    return [id, room]
+  })
 
 const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<RoomBroker.MemberRecord> => {
   const members: Array<RoomBroker.MemberRecord> = []
