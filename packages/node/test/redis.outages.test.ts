@@ -45,6 +45,35 @@ describe.skipIf(!hasRedis)("when Redis has forgotten who is in", { timeout: 15_0
       const changed = yield* command<string>("HGET", "effect-ws:members:people", changing.membership.id)
       assert.include(String(changed), "Grace")
     })))
+
+  it.live("who leaves is not overtaken by what is sent again since Redis has forgotten scripts", () =>
+    withRedis(Effect.gen(function*() {
+      const { command, members } = yield* inRedis
+      const rooms = yield* process(options)
+      const [ada, grace] = [
+        yield* listen(rooms, people, { metadata: "Ada" }),
+        yield* listen(rooms, people, { metadata: "Grace" })
+      ]
+      yield* command("SCRIPT", "FLUSH")
+      // From here on, Redis knows how to leave again.
+      yield* grace.membership.leave
+      yield* Effect.all([ada.membership.update("Countess"), ada.membership.leave], { concurrency: "unbounded" })
+      assert.strictEqual((yield* members).size, 0)
+    })))
+
+  it.live("who enters then is not left behind by a process that dies before it has renewed its lease", () =>
+    withRedis(Effect.gen(function*() {
+      const { command, members } = yield* inRedis
+      yield* command("ACL", "SETUSER", "mortal", "on", ">mortal", "~*", "&*", "+@all")
+      const rooms = yield* process({ timeout: "1 second", lease: "1 minute" }, "mortal")
+      yield* listen(rooms, people, { metadata: "Ada" })
+      yield* command("FLUSHALL")
+      yield* listen(rooms, people, { metadata: "Grace" })
+      assert.strictEqual((yield* members).size, 1)
+      yield* command("ACL", "DELUSER", "mortal")
+      yield* process(options)
+      yield* Effect.repeat(members, { until: ({ size }) => size === 0 })
+    })))
 })
 
 describe.skipIf(!hasRedis)("a join that failed", { timeout: 15_000 }, () => {

@@ -72,11 +72,11 @@ export const make = Effect.fnUntraced(function*(options: {
     const parameters = ["0", prefix, ...args.map((arg) => typeof arg === "number" ? String(arg) : arg)]
     const send = (command: string, text: string) =>
       attempt((abortSignal) => commands.sendCommand([command, text, ...parameters], { abortSignal, typeMapping }))
-    return Effect.catchIf(
-      send("EVALSHA", script.sha),
-      ({ cause }) => String(cause).includes("NOSCRIPT"),
-      () => send("EVAL", script.lua)
-    ) as Effect.Effect<any, BrokerUnavailable>
+    const whole = send("EVAL", script.lua)
+    const reply = script.sha === undefined
+      ? whole
+      : Effect.catchIf(send("EVALSHA", script.sha), ({ cause }) => String(cause).includes("NOSCRIPT"), () => whole)
+    return reply as Effect.Effect<any, BrokerUnavailable>
   }
 
   const listen = (shard: number, receive: (bytes: Buffer) => void) => {

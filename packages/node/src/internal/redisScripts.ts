@@ -16,9 +16,10 @@
  */
 import { createHash } from "node:crypto"
 
+/** A script without a `sha` is sent whole each time: Redis knows every other by it, or is sent it again, which may be too late. */
 export interface Script {
   readonly lua: string
-  readonly sha: string
+  readonly sha?: string
 }
 
 const common = `
@@ -113,6 +114,8 @@ const script = (source: string, ...parts: ReadonlyArray<string>): Script => {
   return { lua, sha: createHash("sha1").update(lua).digest("hex") }
 }
 
+const inOrder = (source: string): Script => ({ lua: common + source })
+
 /**
  * shard, candidate epoch, body, room; with a history, also how many messages and for how many milliseconds it keeps them, and
  * for how many the room is remembered. With a history, gives the epoch and the offset of the message.
@@ -145,8 +148,10 @@ emit(shard, candidate, '', body)
 `)
 
 /** shard, candidate epoch, body, room, node, id, metadata. Tells of it if it is not known. */
-export const enter = script(`
+export const enter = inOrder(`
 local shard, candidate, body, room, node, id, metadata = unpack(ARGV)
+-- Who is not known has no lease either: if it does not renew it, its members go.
+redis.call('ZADD', prefix .. 'nodes', 'NX', 0, node)
 local key, value = prefix .. 'members:' .. room, node .. '\\n' .. metadata
 redis.call('SADD', prefix .. 'node:' .. node, shard .. ' ' .. id .. ' ' .. room)
 if redis.call('HGET', key, id) == value then return end
@@ -155,7 +160,7 @@ emit(shard, candidate, '', body)
 `)
 
 /** shard, candidate epoch, body, room, node, id. */
-export const leave = script(`
+export const leave = inOrder(`
 local shard, candidate, body, room, node, id = unpack(ARGV)
 redis.call('SREM', prefix .. 'node:' .. node, shard .. ' ' .. id .. ' ' .. room)
 if redis.call('HDEL', prefix .. 'members:' .. room, id) == 1 then emit(shard, candidate, '', body) end
@@ -237,10 +242,11 @@ export const lease = script(
   `
 local candidate, node, ttl = unpack(ARGV)
 local nodes, time = prefix .. 'nodes', now()
+local isNew = tonumber(redis.call('ZSCORE', nodes, node) or '0') == 0 and 1 or 0
 if redis.call('GETSET', prefix .. 'run', run()) ~= run() then
   for _, each in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do redis.call('ZADD', nodes, int(time + ttl), each) end
 end
-local isNew = redis.call('ZADD', nodes, int(time + ttl), node)
+redis.call('ZADD', nodes, int(time + ttl), node)
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', int(time), 'LIMIT', 0, 1)[1]
 if dead then reap(dead, candidate) end
 return { isNew, dead and 1 or 0, run() }
