@@ -90,6 +90,13 @@ export interface Options {
 export const layer = (options: Options = {}): Layer.Layer<RoomBroker.RoomBroker, BrokerUnavailable, NodeRedis> =>
   Layer.effect(RoomBroker.RoomBroker, make(options))
 
+/** A member of this process, and whether the process has heard of its entry. */
+interface LocalMember {
+  readonly room: string
+  readonly metadata: RoomBroker.MemberRecord["metadata"]
+  readonly entered: Deferred.Deferred<void>
+}
+
 const make = Effect.fnUntraced(function*(options: Options) {
   const random = yield* Random.Random
   const newId = () => RoomBroker.newId(random)
@@ -100,12 +107,12 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const run = yield* FiberHandle.runtime(recovering)<never>()
 
   // The members of this process, and those who left when Redis could not be told.
-  const members = new Map<string, { readonly room: string; readonly metadata: RoomBroker.MemberRecord["metadata"] }>()
+  const members = new Map<string, LocalMember>()
   const departed = new Map<string, string>()
   const attachments = new Set<Attachment>()
   const shards = new Map<number, Shard>()
 
-  const { bounded, evaluate, listen } = yield* RedisLink.make({
+  const { evaluate, heard, listen } = yield* RedisLink.make({
     prefix: `${options.prefix ?? "effect-ws"}:`,
     timeout: Duration.fromInputUnsafe(options.timeout ?? "5 seconds"),
     lease,
@@ -130,11 +137,15 @@ const make = Effect.fnUntraced(function*(options: Options) {
         () => Effect.sync(() => shards.delete(index))
       )
       yield* mark(shard)
-      yield* bounded(Deferred.await(shard.listening))
+      yield* heard(shard.listening)
       return shard
     })
   })
 
+  const heardOf = (id: string) => {
+    const member = members.get(id)
+    if (member !== undefined) Deferred.doneUnsafe(member.entered, Effect.void)
+  }
   const enter = (id: string, room: string, metadata: RoomBroker.MemberRecord["metadata"]) =>
     Effect.asVoid(
       evaluate(
@@ -246,7 +257,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
         // The next to ask tries again.
         Effect.tapError(() => RcMap.invalidate(listening, shardOf(room)))
       )
-      const attachment = new Attachment(room, history, receive, () => {
+      const deliver = (event: RoomBroker.BrokerEvent) => {
+        receive(event)
+        for (const id of enteredBy(event)) heardOf(id)
+      }
+      const attachment = new Attachment(room, history, deliver, () => {
         resynchronize(
           attachment.synchronize(stateOf(attachment), missedSince(room)).pipe(
             Effect.retry(Schedule.spaced("250 millis")),
@@ -282,8 +297,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
     enter: (room, { id, metadata }) =>
       Effect.suspend(() => {
-        members.set(id, { room, metadata })
-        return inRoom(room)(enter(id, room, metadata))
+        const entered = members.get(id)?.entered ?? Deferred.makeUnsafe<void>()
+        members.set(id, { room, metadata, entered })
+        return inRoom(room)(Effect.andThen(enter(id, room, metadata), heard(entered)))
       }),
 
     leave: (room, id) =>
@@ -318,6 +334,9 @@ const enteredOf = (tags: ReadonlyArray<Buffer>) =>
     const [, id = "", room = ""] = /^\d+ (\S+) (.*)$/s.exec(String(tag)) ?? []
     return [id, room]
   })
+
+const enteredBy = (event: RoomBroker.BrokerEvent): ReadonlyArray<string> =>
+  event._tag === "Entered" ? [event.member.id] : event._tag === "Snapshot" ? event.members.map(({ id }) => id) : []
 
 const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<RoomBroker.MemberRecord> => {
   const members: Array<RoomBroker.MemberRecord> = []
