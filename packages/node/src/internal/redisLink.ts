@@ -67,6 +67,7 @@ export const make = Effect.fnUntraced(function*(options: {
   })
   const commands = yield* connect
   const subscriber = yield* connect
+  // For each channel that is to be left, see below.
   subscriber.setMaxListeners(0)
   let lost = Deferred.makeUnsafe<never, BrokerUnavailable>()
   subscriber.on("reconnecting", () => {
@@ -89,7 +90,11 @@ export const make = Effect.fnUntraced(function*(options: {
   }
 
   const heard = <A>(event: Deferred.Deferred<A>) =>
-    Effect.suspend(() => Effect.raceFirst(bounded(Deferred.await(event)), Deferred.await(lost)))
+    Effect.suspend(() =>
+      Deferred.isDoneUnsafe(event)
+        ? Deferred.await(event)
+        : Effect.raceFirst(bounded(Deferred.await(event)), Deferred.await(lost))
+    )
 
   const listen = (shard: number, receive: (bytes: Buffer) => void) => {
     const channel = `${prefix}channel:${shard}`
@@ -97,15 +102,15 @@ export const make = Effect.fnUntraced(function*(options: {
     const unsubscribe = (): void => {
       subscriber.unsubscribe(channel, receive, true).catch(() => subscriber.once("ready", unsubscribe))
     }
+    const subscribe = Effect.onError(
+      attempt(() => subscriber.subscribe(channel, receive, true)),
+      // Redis may still hear of it, so it has to hear of this after it.
+      () => Effect.sync(unsubscribe)
+    )
     return Effect.acquireRelease(
       // The client would let it wait for a connection.
       Effect.suspend(() =>
-        subscriber.isReady
-          ? attempt(() => subscriber.subscribe(channel, receive, true))
-          : Effect.fail(new BrokerUnavailable({ cause: new ClientOfflineError() }))
-      ).pipe(
-        // Redis may still hear of it, so it has to hear of this after it.
-        Effect.onError(() => Effect.sync(unsubscribe))
+        subscriber.isReady ? subscribe : Effect.fail(new BrokerUnavailable({ cause: new ClientOfflineError() }))
       ),
       () => Effect.sync(unsubscribe)
     )
