@@ -64,11 +64,11 @@ export interface Options {
  *
  * **Gotchas**
  *
- * Redis Cluster is not supported, as a room and its channel have keys that it would put on different nodes.
+ * Redis Cluster is not supported, as scripts use keys that it would put on different nodes.
  *
- * A Redis that comes back with an older state, after a restart from a snapshot or a failover to a replica that was behind,
- * has lost the latest messages of its histories, and gives their positions to new ones: what is missed in between may be
- * missed in silence. One that persists every command before it answers (`appendfsync always`), or nothing at all, does not.
+ * A Redis that comes back with older data, after a restart from a snapshot or a failover to a replica that was behind, is
+ * noticed by what processes and clients have seen. A lost message that no process knows of any more is missed in silence by
+ * who has not seen it.
  *
  * **Example** (Rooms across processes)
  *
