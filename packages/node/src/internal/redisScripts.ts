@@ -16,7 +16,9 @@
  */
 import { createHash } from "node:crypto"
 
-/** A script without a `sha` is sent whole each time: Redis knows every other by it, or is sent it again, which may be too late. */
+/**
+ * Redis is asked for a script by its `sha`, and sent it if that is not known, after what came later. One without is sent whole.
+ */
 export interface Script {
   readonly lua: string
   readonly sha?: string
@@ -82,7 +84,8 @@ end
 -- The epoch of a room and its last offset. The run is that of its last message.
 local function historyOf(room, candidate, remember)
   local key = prefix .. 'history:' .. room
-  if redis.call('HSETNX', key, 'epoch', candidate) == 1 then redis.call('HSET', key, 'run', run()) end
+  redis.call('HSETNX', key, 'epoch', candidate)
+  redis.call('HSETNX', key, 'run', run())
   redis.call('PEXPIRE', key, remember)
   local known = redis.call('HMGET', key, 'epoch', 'run', 'offset')
   return known[1] .. '.' .. known[2], tonumber(known[3] or '0')
