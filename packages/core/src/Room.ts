@@ -60,14 +60,9 @@ export interface History {
  *
  * **Details**
  *
- * An epoch ends when the room is forgotten, or its broker loses all that it knew: then offsets mean something else, and a
- * client that comes with an old position gets a typed error instead of wrong messages.
- *
- * **Gotchas**
- *
- * A broker that loses only the latest, such as a Redis that comes back with an older state, goes on in the same epoch, and
- * gives the lost offsets to other messages. A client that has seen the lost ones misses those, or gets `InsufficientHistory`
- * while they are still fewer.
+ * An epoch ends when the room is forgotten, or its broker loses what it knew, or may have lost some of it: then offsets mean
+ * something else, and a client that comes with a position that does not count any more gets a typed error instead of wrong
+ * messages.
  *
  * @category models
  * @since 0.1.0

@@ -25,9 +25,11 @@ import { InsufficientHistory, RoomError } from "./RoomError.ts"
  *   processes; first with a `Snapshot`. What could not be delivered in time is delivered later, in its place, or a `Gap` is.
  * - `publish` delivers a message to all processes that have attached the room, exactly once. With a `history`, the room keeps
  *   it.
- * - `enter` makes a member known, or changes its metadata; `leave` makes it forgotten, and does nothing if it is not known.
- *   Both work for rooms that the process has attached. What a process leaves behind when it dies is removed too.
- * - `since` gives what a room has kept of the messages after a position, or of all.
+ * - `enter` makes a member known, or changes its metadata, and returns when the process has been told that it has entered;
+ *   `leave` makes it forgotten, and does nothing if it is not known. Both work for rooms that the process has attached. What a
+ *   process leaves behind when it dies is removed too.
+ * - `since` gives what a room has kept of the messages after a position, or of all: also what the process has been told before
+ *   it asked.
  *
  * **When to use**
  *

@@ -159,8 +159,20 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
         ? broker.since(room.name, from)
         : Effect.fail(new RoomError({ room: room.name, reason: new InsufficientHistory({}) }))
 
+    // What has arrived before it is asked for is part of the answer.
+    const missedSince = (room: Room<any, never>, local: LocalRoom<any>, from: Position | "oldest") =>
+      Effect.suspend(() => {
+        const { arrivals } = local
+        return Effect.map(since(room, from), (kept) => ({ ...kept, arrivals }))
+      })
+
     const catchUp = Effect.fnUntraced(
-      function*<M>(room: Room<M, never>, local: LocalRoom<M>, member: LocalMember, first: RoomBroker.Kept) {
+      function*<M>(
+        room: Room<M, never>,
+        local: LocalRoom<M>,
+        member: LocalMember,
+        first: Effect.Success<ReturnType<typeof missedSince>>
+      ) {
         const { connection } = member
         let kept = first
         while (true) {
@@ -169,7 +181,7 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
             if (rendered !== undefined) yield* sendWaiting(connection, () => connection.sendUnsafe(rendered, "suspend"))
           }
           let { position } = kept
-          let recent = kept.hasMore ? undefined : local.recentSince(position)
+          let recent = kept.hasMore ? undefined : local.recentSince(position, kept.arrivals)
           while (recent !== undefined) {
             if (recent.length === 0 && member.untold.length === 0) return local.goLive(member, position)
             for (const { prepared } of recent) {
@@ -177,9 +189,9 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
             }
             position = recent.at(-1)?.position ?? position
             yield* sendWaiting(connection, () => local.catchUpOnNotices(member))
-            recent = local.recentSince(position)
+            recent = local.recentSince(position, kept.arrivals)
           }
-          kept = yield* since(room, position ?? "oldest")
+          kept = yield* missedSince(room, local, position ?? "oldest")
         }
       }
     )
@@ -209,7 +221,7 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
           // Who has left would never leave again.
           local.members.get(connection) === member ? broker.enter(room.name, { id, metadata }) : Effect.void)
       // Before the others see it: who cannot have all that was missed does not come in.
-      const missed = from === undefined ? undefined : yield* since(room, from)
+      const missed = from === undefined ? undefined : yield* missedSince(room, local, from)
       yield* update(metadata as Metadata)
       yield* Deferred.await(member.entered)
       if (catchesUp && missed !== undefined) yield* catchUp(room, local, member, missed)

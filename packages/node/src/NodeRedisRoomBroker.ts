@@ -64,11 +64,11 @@ export interface Options {
  *
  * **Gotchas**
  *
- * Redis Cluster is not supported, as a room and its channel have keys that it would put on different nodes.
+ * Redis Cluster is not supported, as scripts use keys that it would put on different nodes.
  *
- * A Redis that comes back with an older state, after a restart from a snapshot or a failover to a replica that was behind,
- * has lost the latest messages of its histories, and gives their positions to new ones: what is missed in between may be
- * missed in silence. One that persists every command before it answers (`appendfsync always`), or nothing at all, does not.
+ * A Redis that comes back with older data, after a restart from a snapshot or a failover to a replica that was behind, is
+ * noticed by what processes and clients have seen. A lost message that no process knows of any more is missed in silence by
+ * who has not seen it.
  *
  * **Example** (Rooms across processes)
  *
@@ -90,6 +90,13 @@ export interface Options {
 export const layer = (options: Options = {}): Layer.Layer<RoomBroker.RoomBroker, BrokerUnavailable, NodeRedis> =>
   Layer.effect(RoomBroker.RoomBroker, make(options))
 
+/** A member of this process, and whether the process has heard of its entry. */
+interface LocalMember {
+  readonly room: string
+  readonly metadata: RoomBroker.MemberRecord["metadata"]
+  readonly entered: Deferred.Deferred<void>
+}
+
 const make = Effect.fnUntraced(function*(options: Options) {
   const random = yield* Random.Random
   const newId = () => RoomBroker.newId(random)
@@ -100,12 +107,12 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const run = yield* FiberHandle.runtime(recovering)<never>()
 
   // The members of this process, and those who left when Redis could not be told.
-  const members = new Map<string, { readonly room: string; readonly metadata: RoomBroker.MemberRecord["metadata"] }>()
+  const members = new Map<string, LocalMember>()
   const departed = new Map<string, string>()
   const attachments = new Set<Attachment>()
-  const shards = new Set<Shard>()
+  const shards = new Map<number, Shard>()
 
-  const { bounded, evaluate, listen } = yield* RedisLink.make({
+  const { evaluate, heard, listen } = yield* RedisLink.make({
     prefix: `${options.prefix ?? "effect-ws"}:`,
     timeout: Duration.fromInputUnsafe(options.timeout ?? "5 seconds"),
     lease,
@@ -126,15 +133,19 @@ const make = Effect.fnUntraced(function*(options: Options) {
       const shard = new Shard(index)
       yield* listen(index, shard.receive)
       yield* Effect.acquireRelease(
-        Effect.sync(() => shards.add(shard)),
-        () => Effect.sync(() => shards.delete(shard))
+        Effect.sync(() => shards.set(index, shard)),
+        () => Effect.sync(() => shards.delete(index))
       )
       yield* mark(shard)
-      yield* bounded(Deferred.await(shard.listening))
+      yield* heard(shard.listening)
       return shard
     })
   })
 
+  const heardOf = (id: string) => {
+    const member = members.get(id)
+    if (member !== undefined) Deferred.doneUnsafe(member.entered, Effect.void)
+  }
   const enter = (id: string, room: string, metadata: RoomBroker.MemberRecord["metadata"]) =>
     Effect.asVoid(
       evaluate(
@@ -153,14 +164,19 @@ const make = Effect.fnUntraced(function*(options: Options) {
       evaluate(Scripts.leave, shardOf(room), newId(), RedisEvents.body({ kind: "Left", room, id }), room, node, id)
     )
 
-  // Renews the lease. If this node was taken for dead, or Redis has forgotten all, its members come back: Redis says so once,
-  // and that holds until all of them have.
+  // Renews the lease. If this node was taken for dead, or Redis may have forgotten something, its members come back and who
+  // has left does again: Redis says so once, and that holds until all of them have.
   let mustReturn = false
+  let knownRun = ""
   const oneAtATime = yield* Semaphore.make(1)
   const renewOnce = Effect.gen(function*() {
-    const [isNew, hasRemoved] = yield* evaluate(Scripts.lease, newId(), node, lease)
-    mustReturn ||= isNew === 1
+    const [isNew, hasRemoved, run] = yield* evaluate(Scripts.lease, newId(), node, lease)
+    mustReturn ||= isNew === 1 || String(run) !== knownRun
+    knownRun = String(run)
     if (mustReturn) {
+      for (const [id, room] of enteredOf(yield* evaluate(Scripts.entered, node))) {
+        if (!members.has(id)) departed.set(id, room)
+      }
       // Meanwhile, some leave or change: what counts is what a member is when its turn comes.
       yield* Effect.forEach(members.keys(), (id) =>
         Effect.suspend(() => {
@@ -183,7 +199,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const renew = oneAtATime.withPermit(Effect.repeat(renewOnce, { while: (mayRemoveMore) => mayRemoveMore }))
 
   // Finds out what was missed, as soon as that is possible.
-  const recover: Effect.Effect<void> = Effect.andThen(renew, Effect.forEach(shards, mark, pipelined)).pipe(
+  const markAll = Effect.suspend(() => Effect.forEach(shards.values(), mark, pipelined))
+  const recover: Effect.Effect<void> = Effect.andThen(renew, markAll).pipe(
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.orDie
   )
@@ -193,17 +210,22 @@ const make = Effect.fnUntraced(function*(options: Options) {
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(lease / 3), Effect.ignore(renew))))
 
   const stateOf = (attachment: Attachment): Effect.Effect<RoomState, BrokerUnavailable> => {
-    const { history, room } = attachment
+    const { history, room, seen } = attachment
     const remember = history === undefined ? [] : [remembered(history)]
-    return Effect.map(evaluate(Scripts.snapshot, shardOf(room), newId(), room, ...remember), (reply) => {
-      const [epoch, seq, fields, roomEpoch, offset] = reply as [Buffer, Buffer, Array<Buffer>, Buffer?, Buffer?]
-      return {
-        epoch: String(epoch),
-        seq: Number(seq),
-        members: membersOf(fields),
-        position: roomEpoch && { epoch: String(roomEpoch), offset: Number(offset) }
+    const known = seen === undefined ? [] : [seen.epoch, seen.offset]
+    const body = RedisEvents.body({ kind: "Lost", room })
+    return Effect.map(
+      evaluate(Scripts.snapshot, shardOf(room), newId(), body, room, ...remember, ...known),
+      (reply) => {
+        const [epoch, seq, fields, roomEpoch, offset] = reply as [Buffer, Buffer, Array<Buffer>, Buffer?, Buffer?]
+        return {
+          epoch: String(epoch),
+          seq: Number(seq),
+          members: membersOf(fields),
+          position: roomEpoch && { epoch: String(roomEpoch), offset: Number(offset) }
+        }
       }
-    })
+    )
   }
 
   // What a room has kept, or the first part of it, and up to where; nothing if that is not all there was.
@@ -235,7 +257,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
         // The next to ask tries again.
         Effect.tapError(() => RcMap.invalidate(listening, shardOf(room)))
       )
-      const attachment = new Attachment(room, history, receive, () => {
+      const deliver = (event: RoomBroker.BrokerEvent) => {
+        receive(event)
+        for (const id of enteredBy(event)) heardOf(id)
+      }
+      const attachment = new Attachment(room, history, deliver, () => {
         resynchronize(
           attachment.synchronize(stateOf(attachment), missedSince(room)).pipe(
             Effect.retry(Schedule.spaced("250 millis")),
@@ -263,13 +289,17 @@ const make = Effect.fnUntraced(function*(options: Options) {
           ? []
           : [history.messages, Duration.toMillis(history.age), remembered(history)]
         const body = RedisEvents.published(room, publication)
-        return inRoom(room)(Effect.asVoid(evaluate(Scripts.publish, shardOf(room), newId(), body, room, ...keep)))
+        const index = shardOf(room)
+        return inRoom(room)(Effect.map(evaluate(Scripts.publish, index, newId(), body, room, ...keep), (reply) => {
+          if (reply !== null) shards.get(index)?.expect(room, { epoch: String(reply[0]), offset: Number(reply[1]) })
+        }))
       }),
 
     enter: (room, { id, metadata }) =>
       Effect.suspend(() => {
-        members.set(id, { room, metadata })
-        return inRoom(room)(enter(id, room, metadata))
+        const entered = members.get(id)?.entered ?? Deferred.makeUnsafe<void>()
+        members.set(id, { room, metadata, entered })
+        return inRoom(room)(Effect.andThen(enter(id, room, metadata), heard(entered)))
       }),
 
     leave: (room, id) =>
@@ -297,6 +327,16 @@ const make = Effect.fnUntraced(function*(options: Options) {
 // A client may take its time for what it asked for, and all that it got from Redis waits in memory.
 const messagesAtOnce = 256
 const pipelined = { concurrency: 64, discard: true } as const
+
+// A room may have any name.
+const enteredOf = (tags: ReadonlyArray<Buffer>) =>
+  tags.map((tag): readonly [id: string, room: string] => {
+    const [, id = "", room = ""] = /^\d+ (\S+) (.*)$/s.exec(String(tag)) ?? []
+    return [id, room]
+  })
+
+const enteredBy = (event: RoomBroker.BrokerEvent): ReadonlyArray<string> =>
+  event._tag === "Entered" ? [event.member.id] : event._tag === "Snapshot" ? event.members.map(({ id }) => id) : []
 
 const membersOf = (fields: ReadonlyArray<Buffer>): ReadonlyArray<RoomBroker.MemberRecord> => {
   const members: Array<RoomBroker.MemberRecord> = []

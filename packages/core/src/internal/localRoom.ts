@@ -28,8 +28,9 @@ export interface LocalMember {
   readonly untold: Array<Message.Prepared>
 }
 
-/** A message as it was sent to members. */
+/** A message as it was sent to members, and how many had arrived with it. */
 interface Recent {
+  readonly arrival: number
   readonly position: Position
   readonly prepared: Message.Prepared
 }
@@ -51,6 +52,8 @@ export class LocalRoom<Metadata> {
   private readonly room: Room<Metadata, never>
   private readonly onDefect: (defect: unknown) => void
   private readonly entering = new Map<string, LocalMember>()
+  /** How many messages have arrived. */
+  arrivals = 0
   private position: Position | undefined
   private readonly catchingUp = new Set<LocalMember>()
   private recent: Array<Recent> = []
@@ -109,9 +112,11 @@ export class LocalRoom<Metadata> {
     Deferred.doneUnsafe(member.entered, Effect.interrupt)
   }
 
-  /** What came after a position, if it is at hand. */
-  recentSince(from: Position | undefined): ReadonlyArray<Recent> | undefined {
-    const recent = this.recent.filter(({ position }) => position.epoch !== from?.epoch || position.offset > from.offset)
+  /** What came after a position, which the broker gave when so many messages had arrived; if it is at hand. */
+  recentSince(from: Position | undefined, arrivals: number): ReadonlyArray<Recent> | undefined {
+    const isKnown = ({ arrival, position }: Recent) =>
+      position.epoch === from?.epoch ? position.offset <= from.offset : arrival <= arrivals
+    const recent = this.recent.filter((each) => !isKnown(each))
     const isComplete = recent.every(({ position }, i) =>
       position.epoch === from?.epoch && position.offset === from.offset + i + 1
     )
@@ -143,6 +148,7 @@ export class LocalRoom<Metadata> {
 
   private published({ except, message, overflow }: Publication, position: Position | undefined): void {
     this.position = position
+    const arrival = ++this.arrivals
     const rendered = this.render(message, position)
     if (rendered === undefined) return
     const prepared = Message.prepare(rendered)
@@ -151,7 +157,7 @@ export class LocalRoom<Metadata> {
       member.connection.sendUnsafe(prepared, overflow)
     }
     if (this.catchingUp.size > 0 && position !== undefined) {
-      this.recent.push({ position, prepared })
+      this.recent.push({ arrival, position, prepared })
       this.recentLength += rendered.length
       // The latest stays in any case: without one, there would seem to be nothing to catch up with.
       while (this.recent.length > maxRecent || (this.recentLength > maxRecentLength && this.recent.length > 1)) {

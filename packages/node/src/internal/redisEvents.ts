@@ -5,7 +5,7 @@ import type { Position, RoomOverflow } from "@effect-ws/core/Room"
 import type { BrokerEvent, Publication } from "@effect-ws/core/RoomBroker"
 import { Buffer } from "node:buffer"
 
-/** The line of JSON. "Mark" is only there to be counted. */
+/** The line of JSON. "Mark" is only there to be counted; after "Lost", positions of a room count no more. */
 export type Header =
   | {
     readonly kind: "Published"
@@ -15,9 +15,10 @@ export type Header =
     readonly overflow: RoomOverflow
   }
   | { readonly kind: "Entered" | "Left"; readonly room: string; readonly id: string }
+  | { readonly kind: "Lost"; readonly room: string }
   | { readonly kind: "Mark" }
 
-/** What a process receives on a channel. */
+/** What a process receives on a channel; without an event, a room's state is to be asked for. */
 export interface Arrival {
   readonly epoch: string
   readonly seq: number
@@ -60,6 +61,8 @@ export const parseBody = (
     }
     case "Left":
       return { room: header.room, event: { _tag: "Left", id: header.id } }
+    case "Lost":
+      return { room: header.room, event: undefined }
     case "Mark":
       return { room: undefined, event: undefined }
     default:

@@ -3,6 +3,7 @@
  */
 import { BrokerUnavailable } from "@effect-ws/core/RoomError"
 import { NodeRedis } from "@effect/platform-node/NodeRedis"
+import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -16,9 +17,9 @@ const typeMapping = { [RESP_TYPES.BLOB_STRING]: Buffer }
  * Connects twice, with the options of the `NodeRedis` in the context. Both connections come back after an outage, and are
  * given up when Redis is silent for the time of a lease.
  *
- * `bounded` waits no longer than the timeout. `evaluate` runs a script, and `listen` listens to a channel until the scope
- * closes, through outages: both fail when there is no answer within the timeout, and at once without a connection. `onReady`
- * is called when listening goes on after an outage.
+ * `evaluate` runs a script, `listen` listens to a channel until the scope closes, through outages, and `heard` waits for what
+ * comes on one: all fail when that takes longer than the timeout, and at once without a connection, or when it is lost.
+ * `onReady` is called when listening goes on after an outage.
  */
 export const make = Effect.fnUntraced(function*(options: {
   readonly prefix: string
@@ -66,34 +67,54 @@ export const make = Effect.fnUntraced(function*(options: {
   })
   const commands = yield* connect
   const subscriber = yield* connect
-  subscriber.on("ready", options.onReady)
+  // For each channel that is to be left, see below.
+  subscriber.setMaxListeners(0)
+  let lost = Deferred.makeUnsafe<never, BrokerUnavailable>()
+  subscriber.on("reconnecting", () => {
+    Deferred.doneUnsafe(lost, Effect.fail(new BrokerUnavailable({ cause: new ClientOfflineError() })))
+  })
+  subscriber.on("ready", () => {
+    lost = Deferred.makeUnsafe()
+    options.onReady()
+  })
 
   const evaluate = (script: Script, ...args: ReadonlyArray<string | number | Buffer>) => {
     const parameters = ["0", prefix, ...args.map((arg) => typeof arg === "number" ? String(arg) : arg)]
     const send = (command: string, text: string) =>
       attempt((abortSignal) => commands.sendCommand([command, text, ...parameters], { abortSignal, typeMapping }))
-    return Effect.catchIf(
-      send("EVALSHA", script.sha),
-      ({ cause }) => String(cause).includes("NOSCRIPT"),
-      () => send("EVAL", script.lua)
-    ) as Effect.Effect<any, BrokerUnavailable>
+    const whole = send("EVAL", script.lua)
+    const reply = script.sha === undefined
+      ? whole
+      : Effect.catchIf(send("EVALSHA", script.sha), ({ cause }) => String(cause).includes("NOSCRIPT"), () => whole)
+    return reply as Effect.Effect<any, BrokerUnavailable>
   }
+
+  const heard = <A>(event: Deferred.Deferred<A>) =>
+    Effect.suspend(() =>
+      Deferred.isDoneUnsafe(event)
+        ? Deferred.await(event)
+        : Effect.raceFirst(bounded(Deferred.await(event)), Deferred.await(lost))
+    )
 
   const listen = (shard: number, receive: (bytes: Buffer) => void) => {
     const channel = `${prefix}channel:${shard}`
-    const unsubscribe = () => subscriber.unsubscribe(channel, receive, true)
-    const subscribe = attempt(() => subscriber.subscribe(channel, receive, true)).pipe(
-      // Redis may still hear of it, so it has to hear of this after it; nobody waits for that.
-      Effect.onError(() => Effect.sync(() => void unsubscribe().catch(() => {})))
+    // Nobody waits for it. Without a connection, it is done when there is one again.
+    const unsubscribe = (): void => {
+      subscriber.unsubscribe(channel, receive, true).catch(() => subscriber.once("ready", unsubscribe))
+    }
+    const subscribe = Effect.onError(
+      attempt(() => subscriber.subscribe(channel, receive, true)),
+      // Redis may still hear of it, so it has to hear of this after it.
+      () => Effect.sync(unsubscribe)
     )
     return Effect.acquireRelease(
       // The client would let it wait for a connection.
       Effect.suspend(() =>
         subscriber.isReady ? subscribe : Effect.fail(new BrokerUnavailable({ cause: new ClientOfflineError() }))
       ),
-      () => Effect.ignore(attempt(unsubscribe))
+      () => Effect.sync(unsubscribe)
     )
   }
 
-  return { bounded, evaluate, listen }
+  return { evaluate, heard, listen }
 })

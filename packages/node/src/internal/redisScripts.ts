@@ -7,14 +7,21 @@
  *
  * - `members:room` holds the members of a room: the id, and "node\nmetadata".
  * - `node:id` holds those of a node: "shard id room".
- * - `nodes` holds when the leases of the nodes run out, by the clock of Redis.
+ * - `nodes` holds when the leases of the nodes run out, by the clock of Redis; `run` holds the run in which that was last set.
  * - `history:room` holds the epoch and the last offset of a room, and `stream:room` what it has kept, under "offset-time".
+ *
+ * A run is the time from one start of Redis, or promotion of a replica, to the next: a new one does not know what came after
+ * its data was saved or copied. So an epoch counts for one run only, as is seen from its name, "epoch.run". A room remembers,
+ * under `until:run`, how far the messages of former runs went: who has seen more has seen what is lost.
  */
 import { createHash } from "node:crypto"
 
+/**
+ * Redis is asked for a script by its `sha`, and sent it if that is not known, after what came later. One without is sent whole.
+ */
 export interface Script {
   readonly lua: string
-  readonly sha: string
+  readonly sha?: string
 }
 
 const common = `
@@ -27,14 +34,27 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function emit(shard, candidate, position, body)
-  local key = prefix .. 'shard:' .. shard
-  redis.call('HSETNX', key, 'epoch', candidate)
-  local seq = redis.call('HINCRBY', key, 'seq', 1)
-  local head = redis.call('HGET', key, 'epoch') .. ' ' .. int(seq) .. position
-  redis.call('PUBLISH', prefix .. 'channel:' .. shard, head .. '\\n' .. body)
+-- Redis names its data anew with each start and each promotion.
+local current
+local function run()
+  current = current or string.match(redis.call('INFO', 'replication'), 'master_replid:(' .. string.rep('%x', 12) .. ')')
+  return current
 end
 
+local function epochOf(shard, candidate)
+  local key = prefix .. 'shard:' .. shard
+  redis.call('HSETNX', key, 'epoch', candidate)
+  return redis.call('HGET', key, 'epoch') .. '.' .. run()
+end
+
+local function emit(shard, candidate, position, body)
+  local epoch = epochOf(shard, candidate)
+  local head = epoch .. ' ' .. int(redis.call('HINCRBY', prefix .. 'shard:' .. shard, 'seq', 1)) .. position
+  redis.call('PUBLISH', prefix .. 'channel:' .. shard, head .. '\\n' .. body)
+end
+`
+
+const removing = `
 local function reap(node, candidate)
   local set = prefix .. 'node:' .. node
   for _, tag in ipairs(redis.call('SMEMBERS', set)) do
@@ -46,7 +66,9 @@ local function reap(node, candidate)
   redis.call('DEL', set)
   redis.call('ZREM', prefix .. 'nodes', node)
 end
+`
 
+const keeping = `
 -- Drops what is too old. A stream forgets its smallest ids, which are the oldest offsets.
 local function prune(stream, age)
   local limit = now() - age
@@ -59,38 +81,68 @@ local function prune(stream, age)
   end
 end
 
-local function epochOf(room, candidate, remember)
+-- The epoch of a room and its last offset. The run is that of its last message.
+local function historyOf(room, candidate, remember)
   local key = prefix .. 'history:' .. room
   redis.call('HSETNX', key, 'epoch', candidate)
+  redis.call('HSETNX', key, 'run', run())
   redis.call('PEXPIRE', key, remember)
-  return redis.call('HGET', key, 'epoch'), tonumber(redis.call('HGET', key, 'offset') or '0')
+  local known = redis.call('HMGET', key, 'epoch', 'run', 'offset')
+  return known[1] .. '.' .. known[2], tonumber(known[3] or '0')
+end
+
+-- How far an epoch of a room went; nothing if that is not known. And whether it should be known.
+local function endOf(room, epoch)
+  local name, ofRun = string.match(epoch, '^(.*)%.(.*)$')
+  if not name then return nil, false end
+  local known = redis.call('HMGET', prefix .. 'history:' .. room, 'epoch', 'run', 'offset', 'until:' .. ofRun)
+  if known[1] ~= name then return nil, false end
+  return tonumber(known[2] == ofRun and (known[3] or '0') or known[4]), true
+end
+
+-- Forgets former runs that ended before an offset.
+local function forget(room, offset)
+  local key = prefix .. 'history:' .. room
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 6) == 'until:' and tonumber(fields[i + 1]) < offset then
+      redis.call('HDEL', key, fields[i])
+    end
+  end
 end
 `
 
-const script = (source: string): Script => {
-  const lua = common + source
+const script = (source: string, ...parts: ReadonlyArray<string>): Script => {
+  const lua = [common, ...parts, source].join("")
   return { lua, sha: createHash("sha1").update(lua).digest("hex") }
 }
 
+const inOrder = (source: string): Script => ({ lua: common + source })
+
 /**
  * shard, candidate epoch, body, room; with a history, also how many messages and for how many milliseconds it keeps them, and
- * for how many the room is remembered.
+ * for how many the room is remembered. With a history, gives the epoch and the offset of the message.
  */
-export const publish = script(`
+export const publish = script(
+  `
 local shard, candidate, body, room, messages, age, remember = unpack(ARGV)
-local position = ''
-if messages then
-  local epoch = epochOf(room, candidate, remember)
-  redis.call('HSET', prefix .. 'history:' .. room, 'age', age)
-  local offset = redis.call('HINCRBY', prefix .. 'history:' .. room, 'offset', 1)
-  local stream = prefix .. 'stream:' .. room
-  redis.call('XADD', stream, 'MAXLEN', messages, int(offset) .. '-' .. int(now()), 'body', body)
-  prune(stream, age)
-  redis.call('PEXPIRE', stream, age)
-  position = ' ' .. epoch .. ' ' .. int(offset)
-end
-emit(shard, candidate, position, body)
-`)
+if not messages then return emit(shard, candidate, '', body) end
+local key, stream = prefix .. 'history:' .. room, prefix .. 'stream:' .. room
+local _, last = historyOf(room, candidate, remember)
+local before = redis.call('HGET', key, 'run')
+if before ~= run() then redis.call('HSET', key, 'until:' .. before, int(last), 'run', run()) end
+redis.call('HSET', key, 'age', age)
+local offset = int(redis.call('HINCRBY', key, 'offset', 1))
+redis.call('XADD', stream, 'MAXLEN', messages, offset .. '-' .. int(now()), 'body', body)
+local first = prune(stream, age)
+redis.call('PEXPIRE', stream, age)
+if before ~= run() then forget(room, first - 1) end
+local epoch = redis.call('HGET', key, 'epoch') .. '.' .. run()
+emit(shard, candidate, ' ' .. epoch .. ' ' .. offset, body)
+return { epoch, offset }
+`,
+  keeping
+)
 
 /** shard, candidate epoch, body. */
 export const mark = script(`
@@ -98,42 +150,56 @@ local shard, candidate, body = unpack(ARGV)
 emit(shard, candidate, '', body)
 `)
 
-/** shard, candidate epoch, body, room, node, id, metadata. */
-export const enter = script(`
+/** shard, candidate epoch, body, room, node, id, metadata. Tells of it if it is not known. */
+export const enter = inOrder(`
 local shard, candidate, body, room, node, id, metadata = unpack(ARGV)
-redis.call('HSET', prefix .. 'members:' .. room, id, node .. '\\n' .. metadata)
+-- Who is not known has no lease either: if it does not renew it, its members go.
+redis.call('ZADD', prefix .. 'nodes', 'NX', 0, node)
+local key, value = prefix .. 'members:' .. room, node .. '\\n' .. metadata
 redis.call('SADD', prefix .. 'node:' .. node, shard .. ' ' .. id .. ' ' .. room)
+if redis.call('HGET', key, id) == value then return end
+redis.call('HSET', key, id, value)
 emit(shard, candidate, '', body)
 `)
 
 /** shard, candidate epoch, body, room, node, id. */
-export const leave = script(`
+export const leave = inOrder(`
 local shard, candidate, body, room, node, id = unpack(ARGV)
 redis.call('SREM', prefix .. 'node:' .. node, shard .. ' ' .. id .. ' ' .. room)
 if redis.call('HDEL', prefix .. 'members:' .. room, id) == 1 then emit(shard, candidate, '', body) end
 `)
 
 /**
- * shard, candidate epoch, room; with a history, also for how many milliseconds the room is remembered. Gives the epoch and
- * the sequence of the shard, the members (id, "node\nmetadata", id, ...) and, with a history, the epoch and the last offset
- * of the room.
+ * shard, candidate epoch, body, room; with a history, also for how many milliseconds the room is remembered, and perhaps the
+ * latest position that was seen. If Redis has lost that, no position of before counts any more, and the body tells all.
+ *
+ * Gives the epoch and the sequence of the shard, the members (id, "node\nmetadata", id, ...) and, with a history, the epoch
+ * and the last offset of the room.
  */
-export const snapshot = script(`
-local shard, candidate, room, remember = unpack(ARGV)
-local key = prefix .. 'shard:' .. shard
-redis.call('HSETNX', key, 'epoch', candidate)
+export const snapshot = script(
+  `
+local shard, candidate, body, room, remember, seenEpoch, seenOffset = unpack(ARGV)
+local upTo, isDue
+if seenEpoch then upTo, isDue = endOf(room, seenEpoch) end
+if isDue and tonumber(seenOffset) > (upTo or -1) then
+  redis.call('HSET', prefix .. 'history:' .. room, 'epoch', candidate, 'run', run())
+  forget(room, math.huge)
+  emit(shard, candidate, '', body)
+end
 local reply = {
-  redis.call('HGET', key, 'epoch'),
-  redis.call('HGET', key, 'seq') or '0',
+  epochOf(shard, candidate),
+  redis.call('HGET', prefix .. 'shard:' .. shard, 'seq') or '0',
   redis.call('HGETALL', prefix .. 'members:' .. room)
 }
 if remember then
-  local epoch, last = epochOf(room, candidate, remember)
+  local epoch, last = historyOf(room, candidate, remember)
   table.insert(reply, epoch)
   table.insert(reply, int(last))
 end
 return reply
-`)
+`,
+  keeping
+)
 
 /** room, milliseconds, room, ...: remembers the epochs and the last offsets of rooms for so long. */
 export const remember = script(`
@@ -144,18 +210,20 @@ for i = 1, #ARGV, 2 do redis.call('PEXPIRE', prefix .. 'history:' .. ARGV[i], AR
  * room, epoch, offset, perhaps how many at most; an empty epoch stands for all. Gives the epoch, the last offset, and what is
  * kept after the offset (pairs of an id and a body), the oldest first; nothing if that is not all there was.
  */
-export const since = script(`
+export const since = script(
+  `
 local room, epoch, offset, count = unpack(ARGV)
 offset = tonumber(offset)
-local known = redis.call('HMGET', prefix .. 'history:' .. room, 'epoch', 'offset', 'age')
+local known = redis.call('HMGET', prefix .. 'history:' .. room, 'epoch', 'run', 'offset', 'age')
 if not known[1] then return false end
-local last = tonumber(known[2] or '0')
+local last = tonumber(known[3] or '0')
 local stream = prefix .. 'stream:' .. room
-local first = prune(stream, tonumber(known[3] or '0')) or last + 1
+local first = prune(stream, tonumber(known[4] or '0')) or last + 1
 if epoch == '' then
   offset = first - 1
-elseif epoch ~= known[1] or offset > last or offset + 1 < first then
-  return false
+else
+  local upTo = endOf(room, epoch)
+  if not upTo or offset > upTo or offset + 1 < first then return false end
 end
 local kept = {}
 local limit = count and { 'COUNT', count } or {}
@@ -163,24 +231,42 @@ for _, entry in ipairs(redis.call('XRANGE', stream, int(offset + 1), '+', unpack
   table.insert(kept, entry[1])
   table.insert(kept, entry[2][2])
 end
-return { known[1], int(last), kept }
-`)
+return { known[1] .. '.' .. known[2], int(last), kept }
+`,
+  keeping
+)
 
 /**
- * candidate epoch, node, milliseconds. Renews the lease of a node, and removes one whose lease has run out. Gives whether the
- * node itself was not known (it was removed, or Redis has lost what it knew), and whether one was removed: there may be more.
+ * candidate epoch, node, milliseconds. Renews the lease of a node, and removes one whose lease has run out; in a new run, all
+ * leases begin anew, as nobody could renew them before. Gives whether the node itself was not known (it was removed, or Redis
+ * has lost what it knew), whether one was removed (there may be more), and the run.
  */
-export const lease = script(`
+export const lease = script(
+  `
 local candidate, node, ttl = unpack(ARGV)
-local time = now()
-local isNew = redis.call('ZADD', prefix .. 'nodes', int(time + ttl), node)
-local dead = redis.call('ZRANGEBYSCORE', prefix .. 'nodes', '-inf', int(time), 'LIMIT', 0, 1)[1]
+local nodes, time = prefix .. 'nodes', now()
+local isNew = tonumber(redis.call('ZSCORE', nodes, node) or '0') == 0 and 1 or 0
+if redis.call('GETSET', prefix .. 'run', run()) ~= run() then
+  for _, each in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do redis.call('ZADD', nodes, int(time + ttl), each) end
+end
+redis.call('ZADD', nodes, int(time + ttl), node)
+local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', int(time), 'LIMIT', 0, 1)[1]
 if dead then reap(dead, candidate) end
-return { isNew, dead and 1 or 0 }
+return { isNew, dead and 1 or 0, run() }
+`,
+  removing
+)
+
+/** node. Gives the members of a node, as "shard id room". */
+export const entered = script(`
+return redis.call('SMEMBERS', prefix .. 'node:' .. ARGV[1])
 `)
 
 /** candidate epoch, node: removes a node that goes. */
-export const release = script(`
+export const release = script(
+  `
 local candidate, node = unpack(ARGV)
 reap(node, candidate)
-`)
+`,
+  removing
+)

@@ -42,6 +42,11 @@ export class Shard {
     if (same?.delete(attachment) === true && same.size === 0) this.attachments.delete(attachment.room)
   }
 
+  /** Notes that a message has been published, which is on its way. */
+  expect(room: string, position: Position): void {
+    this.attachments.get(room)?.forEach((attachment) => attachment.expect(position))
+  }
+
   /** Takes in what came on the channel. */
   readonly receive = (bytes: Buffer): void => {
     const arrival = parse(bytes)
@@ -65,6 +70,9 @@ export class Attachment {
   readonly room: string
   readonly history: History | undefined
 
+  /** The latest position that is known to have been given out, in the epoch in which the room was last synchronized. */
+  seen: Position | undefined
+
   private readonly deliver: (event: BrokerEvent) => void
   private readonly onLost: () => void
   private known: RoomState | undefined
@@ -87,7 +95,13 @@ export class Attachment {
 
   take(arrival: Arrival): void {
     if (this.held !== undefined) this.held.push(arrival)
-    else if (arrival.event !== undefined && this.isNew(arrival)) this.receive(arrival.event)
+    else if (!this.isNew(arrival)) return
+    else if (arrival.event === undefined) this.lost()
+    else this.receive(arrival.event)
+  }
+
+  expect(position: Position): void {
+    if (this.seen?.epoch === position.epoch && this.seen.offset < position.offset) this.seen = position
   }
 
   /** Something is missing. */
@@ -117,6 +131,7 @@ export class Attachment {
         const { held } = this
         this.held = undefined
         this.known = known
+        this.see(known.position)
         if (missed === undefined) {
           if (since !== undefined) this.deliver({ _tag: "Gap" })
           this.position = known.position
@@ -138,7 +153,15 @@ export class Attachment {
   }
 
   private receive(event: BrokerEvent): void {
-    if (event._tag === "Published" && event.position !== undefined) this.position = event.position
+    if (event._tag === "Published" && event.position !== undefined) {
+      this.position = event.position
+      this.see(event.position)
+    }
     this.deliver(event)
+  }
+
+  private see(position: Position | undefined): void {
+    if (this.seen === undefined || this.seen.epoch !== position?.epoch) this.seen = position
+    else this.expect(position)
   }
 }
