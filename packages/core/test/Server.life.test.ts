@@ -133,6 +133,15 @@ describe("a handler", () => {
       assert.instanceOf(Cause.squash(logs[0]?.cause ?? Cause.empty), TypeError)
     }))
 
+  it.effect("that fails closes with 1011, also if the release of a resource is interrupted", () =>
+    Effect.gen(function*() {
+      const { close, logs } = yield* ending(
+        Effect.andThen(Effect.addFinalizer(() => Effect.interrupt), Effect.fail(new Broken()))
+      )
+      assert.strictEqual(close, "close 1011")
+      assert.strictEqual(logs.length, 1)
+    }))
+
   it.effect("that throws before it returns an effect is no different", () =>
     Effect.gen(function*() {
       const { layer, logs } = recordLogs()

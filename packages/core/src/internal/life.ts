@@ -56,7 +56,7 @@ const handled = <Data>(
   return Effect.onExit(handling, (exit) =>
     Effect.onExit(Scope.close(scope, exit), (closed) =>
       // A closing connection still counts.
-      Effect.map(connection.release(Exit.isSuccess(closed) ? exit : closed), () => connections.delete(connection))))
+      Effect.map(connection.release(Exit.asVoidAll([exit, closed])), () => connections.delete(connection))))
 }
 
 // There is none if whoever wraps the transport has failed to.
