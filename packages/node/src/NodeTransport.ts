@@ -108,7 +108,8 @@ class SocketTransport implements Transport {
   write(chunks: ReadonlyArray<Uint8Array>): boolean {
     const { socket } = this
     if (socket instanceof TLSSocket) return this.writeEncrypted(socket, chunks)
-    writeAll(socket, chunks)
+    // A stream that is no socket may have called back and still hold on to what it was given: a copy.
+    writeAll(socket, socket instanceof Socket ? chunks : [Buffer.concat(chunks)])
     // Nothing is left in the stream if the kernel took it all within the call.
     if (socket.writableLength === 0) return true
     // A callback for each write would cost each of them a tick; this one comes when all before it have left.

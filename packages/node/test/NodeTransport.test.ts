@@ -3,7 +3,7 @@ import { NodeTransport } from "@effect-ws/node"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Queue } from "effect"
 import * as Net from "node:net"
-import { duplexPair } from "node:stream"
+import { duplexPair, PassThrough } from "node:stream"
 import * as Tls from "node:tls"
 import { certificates } from "./certificates.ts"
 import { unhandledErrors } from "./fixture.ts"
@@ -198,6 +198,14 @@ describe("NodeTransport", () => {
       socket.destroy()
       peer.destroy()
     }))
+
+  it("leaves chunks to a stream that may go on reading them after it has called back", () => {
+    const stream = new PassThrough()
+    const chunk = Buffer.from("one")
+    if (NodeTransport.fromSocket(stream).write([chunk])) chunk.fill(0)
+    assert.strictEqual(stream.read()?.toString(), "one")
+    stream.destroy()
+  })
 
   it.live.each([1, 1000, 10_000, 100_000])(
     "over TLS, chunks of %d bytes may be overwritten once they are taken, and wait in bounds for the peer",
