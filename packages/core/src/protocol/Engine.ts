@@ -125,6 +125,9 @@ const takeParser = (options: EngineOptions): Parser => {
 }
 
 const none: ReadonlyArray<ControlEvent> = []
+// Copied where an array is needed, as V8 makes those of a literal among the old objects once many were kept long (see `Consumer`
+// in ReceiveQueue.ts): a generator that pulls keeps its last batch until the next.
+const noMessages: ReadonlyArray<string | Uint8Array> = []
 const open: State = { _tag: "Open" }
 // A read of 64 KiB may inflate to 64 MiB. So when this much has been inflated, there is a look at whether there is room.
 const maxInflatedBytes = 64 * 1024
@@ -180,7 +183,7 @@ export class Engine {
   proceed(now: number, maxMessages = Infinity): ReadonlyArray<ControlEvent> {
     if (!this.isReading || this.parser === undefined) return none
     const { assembler, decoder } = this.parser
-    const inbox = this.inbox ??= []
+    const inbox = this.inbox ??= noMessages.slice()
     let events: Array<ControlEvent> | undefined
     while (inbox.length < maxMessages && assembler.inflatedBytes < maxInflatedBytes) {
       const piece = decoder.next()

@@ -29,12 +29,13 @@ export const apply = (bytes: Uint8Array, start: number, end: number, key: number
       phase++
       i++
     }
-    const count = (end - i) >>> 2
-    const words = new Int32Array(bytes.buffer, bytes.byteOffset + i, count)
+    const words = wordsOf(bytes)
     const word = littleEndianWord(key, phase & 3)
-    let w = 0
+    let w = (bytes.byteOffset + i - words.byteOffset) >>> 2
+    const last = w + ((end - i) >>> 2)
+    i += (last - w) << 2
     // Eight at a time are a third faster.
-    for (const last = count - 8; w <= last; w += 8) {
+    for (; w <= last - 8; w += 8) {
       words[w]! ^= word
       words[w + 1]! ^= word
       words[w + 2]! ^= word
@@ -44,13 +45,29 @@ export const apply = (bytes: Uint8Array, start: number, end: number, key: number
       words[w + 6]! ^= word
       words[w + 7]! ^= word
     }
-    for (; w < count; w++) words[w]! ^= word
-    i += count << 2
+    for (; w < last; w++) words[w]! ^= word
   }
   for (; i < end; i++) {
     bytes[i]! ^= key >>> (24 - ((phase & 3) << 3))
     phase++
   }
+}
+
+// To view bytes as words costs as much as to mask 200 of them, and many small frames lie in the same bytes. What is kept so is
+// a chunk or a slab, no large message.
+const maxKept = 64 * 1024
+let latest: Uint8Array = new Uint8Array(0)
+let latestWords: Int32Array = new Int32Array(0)
+
+const wordsOf = (bytes: Uint8Array): Int32Array => {
+  if (bytes === latest) return latestWords
+  const aligned = (bytes.byteOffset + 3) & ~3
+  const words = new Int32Array(bytes.buffer, aligned, (bytes.byteOffset + bytes.length - aligned) >>> 2)
+  if (bytes.length <= maxKept) {
+    latest = bytes
+    latestWords = words
+  }
+  return words
 }
 
 // The key rotated to `phase`, as the machine word whose lowest-addressed byte is octet `phase` of the key.
