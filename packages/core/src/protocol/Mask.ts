@@ -61,9 +61,9 @@ let latestWords: Int32Array = new Int32Array(0)
 
 const wordsOf = (bytes: Uint8Array): Int32Array => {
   if (bytes === latest) return latestWords
-  const aligned = (bytes.byteOffset + 3) & ~3
-  const words = new Int32Array(bytes.buffer, aligned, (bytes.byteOffset + bytes.length - aligned) >>> 2)
-  if (bytes.length <= maxKept) {
+  const skipped = -bytes.byteOffset & 3
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + skipped, Math.floor((bytes.length - skipped) / 4))
+  if (bytes.buffer.byteLength <= maxKept) {
     latest = bytes
     latestWords = words
   }

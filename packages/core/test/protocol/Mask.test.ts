@@ -2,7 +2,12 @@ import * as Mask from "@effect-ws/core/protocol/Mask"
 import { pattern } from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { between } from "./chunks.ts"
+
+setFlagsFromString("--expose-gc")
+const collectGarbage: () => void = runInNewContext("gc")
 
 const Key = Schema.Union([between(-0x8000_0000, 0x7fff_ffff), Schema.Literals([0, 1, -1, 0x80, -0x8000_0000])])
 
@@ -65,6 +70,23 @@ describe("Mask", () => {
     Mask.apply(pieces, middle, end, key, (phase + middle - start) & 3)
     assert.deepStrictEqual(pieces, bytes)
   }, { arbitrary: { runs: 2000 } })
+
+  it("§5.3: masks behind two gibibytes", () => {
+    const bytes = new Uint8Array(new ArrayBuffer(2 ** 31 + 64), 2 ** 31)
+    Mask.apply(bytes, 0, 64, 0x01020304, 0)
+    assert.deepStrictEqual(bytes, byTheLetter(new Uint8Array(64), 0, 64, 0x01020304, 0))
+  })
+
+  it("keeps no message alive of which it has masked a part", async () => {
+    const messages = [new Uint8Array(1024 * 1024)]
+    const collected = new WeakRef(messages[0]!.buffer)
+    // What a reference was made to is not collected in the same turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    const mask = () => Mask.apply(messages.pop()!.subarray(0, 1000), 0, 1000, 1, 0)
+    mask()
+    collectGarbage()
+    assert.isUndefined(collected.deref())
+  })
 
   describe("keysFrom", () => {
     // Randomness in which every word is another.
