@@ -9,6 +9,10 @@ import * as FrameEncoder from "./protocol/FrameEncoder.ts"
 /**
  * A message: text is a string, binary is bytes (RFC 6455, section 5.6).
  *
+ * **Details**
+ *
+ * Bytes that were received belong to whoever takes them, and are all that their `buffer` holds.
+ *
  * **Gotchas**
  *
  * A lone surrogate in a string has no UTF-8 encoding; it is sent as U+FFFD.

@@ -85,8 +85,8 @@ const inflateStream = (
   }
 }
 
-// A plain array, as a message is one; and no small part of a buffer that it would keep alive.
+// A plain array, as a message is one; and no part of a buffer, which may hold what others had there before.
 const own = ({ buffer, byteOffset, length }: Uint8Array): Uint8Array => {
   const bytes = new Uint8Array(buffer, byteOffset, length)
-  return length * 4 >= buffer.byteLength ? bytes : bytes.slice()
+  return length === buffer.byteLength ? bytes : bytes.slice()
 }

@@ -100,9 +100,13 @@ describe("deflate", () => {
 describe("inflate", () => {
   const final = (bytes: Uint8Array) => new Uint8Array(deflateRawSync(bytes))
 
-  it("gives a plain array of its own", () => {
-    const inflated = take(deflate(source, usual))
-    assert.strictEqual(Object.getPrototypeOf(inflated), Uint8Array.prototype)
+  it("gives a plain array of its own, with nothing else in its memory", () => {
+    for (const length of [0, 1, 1000, 20_000, 100_000]) {
+      const inflated = take(deflate(periodic(251, length), usual))
+      assert(inflated instanceof Uint8Array)
+      assert.strictEqual(Object.getPrototypeOf(inflated), Uint8Array.prototype)
+      assert.strictEqual(inflated.buffer.byteLength, length)
+    }
   })
 
   it("stops at the limit, and not before", () => {

@@ -201,9 +201,8 @@ export class MessageAssembler {
       if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
-      // Memory that the growth of the buffer left over is not worth keeping alive behind a message.
-      const slack = buffer.length - length
-      out.push(slack > length >>> 2 ? this.copy(buffer, 0, length) : plain(buffer, length))
+      // What the growth of the buffer has left over was never written to: it may hold what was there before.
+      out.push(buffer.length > length ? this.copy(buffer, 0, length) : plain(buffer))
     }
     return undefined
   }
@@ -256,9 +255,9 @@ export class MessageAssembler {
     if (part.length < allocateThreshold) return new Uint8Array(part)
     const copy = this.utf8.allocate(part.length)
     copy.set(part)
-    return plain(copy, copy.length)
+    return plain(copy)
   }
 }
 
 // A message is a plain Uint8Array on every platform.
-const plain = (bytes: Uint8Array, length: number): Uint8Array => new Uint8Array(bytes.buffer, bytes.byteOffset, length)
+const plain = ({ buffer, byteOffset, length }: Uint8Array): Uint8Array => new Uint8Array(buffer, byteOffset, length)
