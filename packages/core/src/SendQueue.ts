@@ -66,14 +66,31 @@ export interface SendQueueOwner {
   readonly onFlushed: () => void
 }
 
-// A frame to send. Droppable are whole messages and, among the control frames, the answer to a Ping.
-interface Outgoing {
+// A frame to send. Droppable are whole messages and, among the control frames, the answer to a Ping. A class, not a literal, for
+// the reason of `Consumer` in ReceiveQueue.ts: many may wait long.
+class Outgoing {
   readonly opcode: Opcode
   readonly payload: Message | Prepared
   readonly length: number
-  readonly fin: boolean
   readonly size: number
+  readonly fin: boolean
   readonly droppable: boolean
+
+  constructor(
+    opcode: Opcode,
+    payload: Message | Prepared,
+    length: number,
+    size: number,
+    fin: boolean,
+    droppable: boolean
+  ) {
+    this.opcode = opcode
+    this.payload = payload
+    this.length = length
+    this.size = size
+    this.fin = fin
+    this.droppable = droppable
+  }
 }
 
 const flushThreshold = 64 * 1024
@@ -189,7 +206,7 @@ export class SendQueue {
   /** Accepts a message without an effect, or tells why not: "Full" under the policies "suspend" and "fail". */
   sendUnsafe(message: Message | Prepared, overflow: Overflow): "Accepted" | "Dropped" | "Full" | "NotOpen" {
     if (this.phase !== "Accepting") return "NotOpen"
-    if (typeof message === "string" ? this.sendShortText(message) : this.sendPrepared(message)) return "Accepted"
+    if (typeof message === "string" ? this.sendShortText(message) : this.sendDirect(message)) return "Accepted"
     const outgoing = this.outgoing(message)
     if (this.isWaitedFor || !this.hasRoom(outgoing.size)) {
       if (overflow === "suspend" || overflow === "fail") return "Full"
@@ -216,7 +233,7 @@ export class SendQueue {
   /** Appends a frame of the streamed message, suspending while there is no room; the one with `fin` ends the message. */
   sendFragment(opcode: Opcode, payload: Uint8Array, fin: boolean): Effect.Effect<void, SendError> {
     const size = this.frameLength(payload.length)
-    const outgoing: Outgoing = { opcode, payload, length: payload.length, fin, size, droppable: false }
+    const outgoing = new Outgoing(opcode, payload, payload.length, size, fin, false)
     return this.turns.fragments.take(
       () => {
         // What is held waits for this message to end, so it must not be in the way of its frames.
@@ -363,12 +380,12 @@ export class SendQueue {
     }
   }
 
-  // Flushes once per turn: at the end of the read that caused the sends, or in a microtask.
+  // Flushes once per turn: at the end of the read that caused the sends, or in a microtask that all connections share.
   private schedule(): void {
     if (this.encodedLength >= flushThreshold) return this.flush()
     if (this.scheduled || this.flushing || this.isBusy) return
     this.scheduled = true
-    queueMicrotask(() => this.flush())
+    if (unflushed.push(this) === 1) queueMicrotask(flushAll)
   }
 
   // Whether a message would be encoded at once.
@@ -412,12 +429,15 @@ export class SendQueue {
     return true
   }
 
-  // There is nothing to do but to pass the frame on.
-  private sendPrepared(message: Uint8Array | Prepared): boolean {
-    if (!isPrepared(message) || this.options.maskKey !== undefined || this.owner.deflater !== undefined) return false
-    const size = message.frame.length
-    if (!this.isDirect || !this.fits(size)) return false
-    this.encoding.encoded(message.frame)
+  // There is nothing to do but to encode the message, or to pass its frame on.
+  private sendDirect(message: Uint8Array | Prepared): boolean {
+    if (!this.isDirect || this.owner.deflater !== undefined) return false
+    const prepared = isPrepared(message)
+    if (prepared && this.options.maskKey !== undefined) return false
+    const size = prepared ? message.frame.length : this.frameLength(message.length)
+    if (!this.fits(size)) return false
+    if (prepared) this.encoding.encoded(message.frame)
+    else this.encoding.frame(Opcode.binary, message, true)
     this.sent(size)
     return true
   }
@@ -435,12 +455,12 @@ export class SendQueue {
     const text = typeof message === "string"
     const length = text ? this.options.utf8.byteLength(message) : message.length
     const size = this.frameLength(length)
-    return { opcode: text ? Opcode.text : Opcode.binary, payload, length, fin: true, size, droppable: true }
+    return new Outgoing(text ? Opcode.text : Opcode.binary, payload, length, size, true, true)
   }
 
   private controlFrame(opcode: Opcode, payload: Uint8Array, droppable = false): Outgoing {
     const { length } = payload
-    return { opcode, payload, length, fin: true, size: this.frameLength(length), droppable }
+    return new Outgoing(opcode, payload, length, this.frameLength(length), true, droppable)
   }
 
   private accept(outgoing: Outgoing): void {
@@ -588,6 +608,14 @@ class Waiting {
   end(): void {
     for (const turns of [this.fragments, this.controls, this.senders, this.seal]) turns.end()
   }
+}
+
+let unflushed: Array<SendQueue> = []
+
+const flushAll = (): void => {
+  const queues = unflushed
+  unflushed = []
+  for (const queue of queues) queue.flush()
 }
 
 // A streamed message counts once, with its last frame.

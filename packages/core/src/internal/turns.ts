@@ -8,10 +8,17 @@ import { ConnectionNotOpen, SendError } from "../WebSocketError.ts"
 
 export const notOpen = new SendError({ reason: new ConnectionNotOpen({}) })
 
-interface Turn {
+// A class, not a literal, for the reason of `Consumer` in ReceiveQueue.ts.
+class Turn {
   readonly fits: () => boolean
   readonly accept: () => void
   readonly resume: (effect: Effect.Effect<void, SendError>) => void
+
+  constructor(fits: Turn["fits"], accept: Turn["accept"], resume: Turn["resume"]) {
+    this.fits = fits
+    this.accept = accept
+    this.resume = resume
+  }
 }
 
 /**
@@ -41,7 +48,7 @@ export class Turns {
         accept()
         return resume(Effect.void)
       }
-      const turn: Turn = { fits, accept, resume }
+      const turn = new Turn(fits, accept, resume)
       const waiting = this.waiting ??= []
       waiting.push(turn)
       return Effect.sync(() => {
