@@ -615,7 +615,13 @@ let unflushed: Array<SendQueue> = []
 const flushAll = (): void => {
   const queues = unflushed
   unflushed = []
-  for (const queue of queues) queue.flush()
+  let flushed = 0
+  try {
+    while (flushed < queues.length) queues[flushed++]!.flush()
+  } finally {
+    // What a callback of one connection throws is no affair of the others.
+    for (const queue of queues.slice(flushed)) queueMicrotask(() => queue.flush())
+  }
 }
 
 // A streamed message counts once, with its last frame.

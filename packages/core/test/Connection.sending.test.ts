@@ -21,6 +21,21 @@ const text = (size: number, fill = "x") => fill.repeat(size)
 const openBusy = (options: Parameters<typeof openStalled>[0] = {}) =>
   Effect.tap(openStalled(options), ({ connection }) => Effect.andThen(connection.send("first"), settle))
 
+/** What nobody catches is written down, from now to the end of the scope. */
+const uncaughtErrors = Effect.acquireRelease(
+  Effect.sync(() => {
+    const before = process.listeners("uncaughtException")
+    const errors: Array<unknown> = []
+    process.removeAllListeners("uncaughtException").on("uncaughtException", (error) => errors.push(error))
+    return Object.assign(errors, { before })
+  }),
+  ({ before }) =>
+    Effect.sync(() => {
+      process.removeAllListeners("uncaughtException")
+      for (const listener of before) process.on("uncaughtException", listener)
+    })
+)
+
 describe("sendAll", () => {
   it.effect("of very many messages lets others have their turn, and can be interrupted", () =>
     Effect.gen(function*() {
@@ -86,6 +101,21 @@ describe("sending", () => {
       assert.strictEqual(connection.sendUnsafe("d"), "Accepted")
       assert.deepStrictEqual(yield* frames(peer, 5), ["text a", "text b", "text c", "ping", "text d"])
       assert.strictEqual(wire.writes.length, 1)
+    }))
+
+  it.effect("what others send in the same turn leaves, whatever a callback of one connection throws", () =>
+    Effect.gen(function*() {
+      const uncaught = yield* uncaughtErrors
+      const [one, other] = [yield* open(), yield* open()]
+      yield* one.connection.send("one")
+      Effect.runCallback(one.connection.drained, {
+        onExit: () => {
+          throw new Error("not ours")
+        }
+      })
+      yield* other.connection.send("other")
+      yield* other.peer.expectText("other")
+      assert.deepStrictEqual(uncaught.map(String), ["Error: not ours"])
     }))
 
   it.effect("what a read causes to be sent leaves in one write, before the read is over", () =>
