@@ -3,7 +3,7 @@ import { Opcode } from "@effect-ws/core/protocol/Frame"
 import type { TransportHandler } from "@effect-ws/core/Transport"
 import { Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Exit, Fiber, Stream } from "effect"
 import { binary, isWaiting, open, roles, settle, start } from "./fixture.ts"
 
 const texts = (from: number, to: number, size = 0) =>
@@ -258,23 +258,46 @@ describe("demand", () => {
       })
   )
 
+  /** A connection, and what a transport of ours would tell it. */
+  const openDriven = Effect.fnUntraced(function*(options: Parameters<typeof open>[0]) {
+    let handler: TransportHandler | undefined
+    const { connection } = yield* open({
+      ...options,
+      wrap: (transport) => ({
+        ...transport,
+        start: (given) => {
+          handler = given
+          transport.start(given)
+        }
+      })
+    })
+    return { connection, handler: handler! }
+  })
+
   it.effect("a read that comes though reading was stopped stays in order", () =>
     Effect.gen(function*() {
-      let handler: TransportHandler | undefined
-      const { connection } = yield* open({
-        receiveBufferBytes: 100,
-        wrap: (transport) => ({
-          ...transport,
-          start: (given) => {
-            handler = given
-            transport.start(given)
-          }
-        })
-      })
+      const { connection, handler } = yield* openDriven({ receiveBufferBytes: 100 })
       const lent = Wire.encode("client", flood.map((text) => Wire.text(text)))
-      handler!.onData(lent)
+      handler.onData(lent)
       lent.fill(0xff)
-      handler!.onData(Wire.encode("client", [Wire.text("late")]))
+      handler.onData(Wire.encode("client", [Wire.text("late")]))
       assert.deepStrictEqual(yield* takeAll(connection, 3001), [...flood, "late"])
+    }))
+
+  it.effect("a read in which a callback throws is not read on from memory that was given back", () =>
+    Effect.gen(function*() {
+      const { connection, handler } = yield* openDriven({})
+      const taken: Array<string | Uint8Array> = []
+      const onExit = (exit: Exit.Exit<ReadonlyArray<string | Uint8Array>, unknown>) => {
+        if (Exit.isSuccess(exit)) taken.push(...exit.value)
+        throw new Error("not ours")
+      }
+      Effect.runCallback(connection.pull, { onExit })
+      const lent = Wire.encode("client", flood.map((text) => Wire.text(text)))
+      assert.throws(() => handler.onData(lent), "not ours")
+      lent.fill(0xff)
+      handler.onData(Wire.encode("client", [Wire.text("late")]))
+      taken.push(...yield* takeAll(connection, 3001 - taken.length))
+      assert.deepStrictEqual(taken, [...flood, "late"])
     }))
 })

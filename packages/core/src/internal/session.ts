@@ -113,10 +113,14 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     const { metrics } = this.settings
     if (metrics !== undefined) metrics.receivedBytes += chunk.length
     this.sending.deferFlush()
-    this.handle(this.engine.receive(chunk, now, maxBatch))
-    this.proceed(now)
-    if (this.engine.hasMore) this.engine.keep()
-    this.sending.flush()
+    try {
+      this.handle(this.engine.receive(chunk, now, maxBatch))
+      this.proceed(now)
+    } finally {
+      // Also behind a callback of the user's that throws: the memory of the chunk is somebody else's next.
+      if (this.engine.hasMore) this.engine.keep()
+      this.sending.flush()
+    }
   }
 
   target(): Uint8Array | undefined {
