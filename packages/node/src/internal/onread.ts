@@ -72,7 +72,14 @@ let next: Uint8Array | undefined
 const takeNext = () => next
 
 function deliver(this: Reader, length: number, buffer: Uint8Array): boolean {
-  this[kCallback](buffer.subarray(0, length))
+  try {
+    this[kCallback](buffer.subarray(0, length))
+  } catch (error) {
+    // Thrown from here, the socket would not ask where to read to next, and overwrite what it has read.
+    queueMicrotask(() => {
+      throw error
+    })
+  }
   next = this[kTarget]() ?? (buffer === shared ? undefined : shared)
   return true
 }
