@@ -24,6 +24,10 @@ import type { Address } from "./Transport.ts"
  * `host` (which host it asked for) do, as far as the server was told by `trustedProxies` whom to believe; without proxies,
  * they tell of the socket and its `Host` header.
  *
+ * **Gotchas**
+ *
+ * `query` and `cookies` are parsed when they are asked for: a copy that is made by spreading a request lacks them.
+ *
  * @category models
  * @since 0.1.0
  */
