@@ -338,7 +338,7 @@ export class SendQueue {
   /** Writes as much as the transport takes, resuming senders as room appears. */
   flush(): void {
     this.scheduled = false
-    if (this.flushing || this.isBusy || this.phase === "Ended") return
+    if (this.flushing || this.isBusy || this.hasEnded) return
     this.flushing = true
     do {
       this.write()
@@ -351,7 +351,7 @@ export class SendQueue {
   }
 
   private write(): void {
-    while (!this.isBusy && this.phase !== "Ended") {
+    while (!this.isBusy && !this.hasEnded) {
       if (this.controls !== undefined) {
         for (const frame of this.controls) this.encode(frame)
         this.controls = undefined
@@ -371,6 +371,8 @@ export class SendQueue {
       const taken = this.owner.transport.write(encoder.take())
       encoder.release(taken)
       encoder.giveBack()
+      // The transport may have ended within the call.
+      if (this.hasEnded) return
       if (taken) {
         this.messages -= messages
         this.bytes -= bytes
@@ -395,6 +397,10 @@ export class SendQueue {
 
   private get isBusy(): boolean {
     return this.inFlight !== undefined
+  }
+
+  private get hasEnded(): boolean {
+    return this.phase === "Ended"
   }
 
   private get isWaitedFor(): boolean {

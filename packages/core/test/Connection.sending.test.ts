@@ -1,5 +1,6 @@
 import * as Message from "@effect-ws/core/Message"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
+import type { TransportHandler } from "@effect-ws/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
 import {
@@ -313,6 +314,31 @@ describe("the gauges of the queue", () => {
       assert.strictEqual(yield* Fiber.join(draining), "ConnectionNotOpen")
       assert.strictEqual(yield* reasonOf(connection.drained), "ConnectionNotOpen")
     }))
+
+  it.effect.each([true, false])(
+    "are empty behind a write within which the transport ends (taken: %s)",
+    (taken) =>
+      Effect.gen(function*() {
+        let handler: TransportHandler | undefined
+        const { connection } = yield* open({
+          wrap: (transport) => ({
+            ...transport,
+            start: (given) => {
+              handler = given
+              transport.start(given)
+            },
+            write: () => {
+              handler?.onClose(undefined)
+              return taken
+            }
+          })
+        })
+        yield* connection.send("lost")
+        yield* settle
+        assert.deepStrictEqual([yield* connection.queuedMessages, yield* connection.queuedBytes], [0, 0])
+        assert.strictEqual(yield* reasonOf(connection.drained), "ConnectionNotOpen")
+      })
+  )
 
   it.effect("drained fails if what was queued is given up", () =>
     Effect.gen(function*() {
