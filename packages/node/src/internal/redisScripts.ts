@@ -237,22 +237,23 @@ return { known[1] .. '.' .. known[2], int(last), kept }
 )
 
 /**
- * candidate epoch, node, milliseconds. Renews the lease of a node, and removes one whose lease has run out; in a new run, all
- * leases begin anew, as nobody could renew them before. Gives whether the node itself was not known (it was removed, or Redis
- * has lost what it knew), whether one was removed (there may be more), and the run.
+ * candidate epoch, node, milliseconds. Renews the lease of a node, and removes one whose lease has run out. In a new run, and
+ * if the node's own has run out and nobody has removed it, all leases begin anew, as nobody could renew them. Gives whether
+ * the node itself was not known (it was removed, or Redis has lost what it knew), whether one was removed (there may be more),
+ * and the run.
  */
 export const lease = script(
   `
 local candidate, node, ttl = unpack(ARGV)
 local nodes, time = prefix .. 'nodes', now()
-local isNew = tonumber(redis.call('ZSCORE', nodes, node) or '0') == 0 and 1 or 0
-if redis.call('GETSET', prefix .. 'run', run()) ~= run() then
+local own = tonumber(redis.call('ZSCORE', nodes, node) or '0')
+if redis.call('GETSET', prefix .. 'run', run()) ~= run() or (own > 0 and own <= time) then
   for _, each in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do redis.call('ZADD', nodes, int(time + ttl), each) end
 end
 redis.call('ZADD', nodes, int(time + ttl), node)
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', int(time), 'LIMIT', 0, 1)[1]
 if dead then reap(dead, candidate) end
-return { isNew, dead and 1 or 0, run() }
+return { own == 0 and 1 or 0, dead and 1 or 0, run() }
 `,
   removing
 )
