@@ -165,12 +165,18 @@ const make = Effect.fnUntraced(function*(options: Options) {
     )
 
   // Renews the lease. If this node was taken for dead, or Redis may have forgotten something, its members come back and who
-  // has left does again: Redis says so once, and that holds until all of them have.
+  // has left does again. Redis says so once, so an answer that is lost counts as one, and it holds until all of them have.
   let mustReturn = false
   let knownRun = ""
   const oneAtATime = yield* Semaphore.make(1)
   const renewOnce = Effect.gen(function*() {
-    const [isNew, hasRemoved, run] = yield* evaluate(Scripts.lease, newId(), node, lease)
+    const [isNew, hasRemoved, run] = yield* Effect.onError(
+      evaluate(Scripts.lease, newId(), node, lease),
+      () =>
+        Effect.sync(() => {
+          mustReturn = true
+        })
+    )
     mustReturn ||= isNew === 1 || String(run) !== knownRun
     knownRun = String(run)
     if (mustReturn) {

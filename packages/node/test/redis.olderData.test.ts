@@ -150,6 +150,23 @@ describe.skipIf(!hasRedis)("when Redis comes back with older data", { timeout: 3
       assert.strictEqual(yield* refusal(rooms, { ...position, offset: 4 }), "InsufficientHistory")
     })))
 
+  it.live("no position of before counts either when Redis comes back with the same data once more", () =>
+    withRedis(Effect.gen(function*() {
+      const rooms = yield* process(options)
+      const { heard, membership, until } = yield* listen(rooms, room)
+      const { epoch } = Option.getOrThrow(membership.position)
+      yield* publish(rooms)
+      for (let i = 7; i <= 8; i++) {
+        const gaps = heard.filter((each) => each === gap).length
+        yield* restart
+        yield* until((heard) => heard.filter((each) => each === gap).length > gaps)
+        assert.strictEqual(yield* refusal(rooms, { epoch, offset: 3 }), "InsufficientHistory")
+        yield* rooms.publish(room, i)
+        yield* until((heard) => heard.at(-1) === String(i))
+      }
+      assert.deepStrictEqual(heard, ["1", "2", "3", "4", "5", "6", gap, "7", gap, "8"])
+    })))
+
   it.live("a history of which nothing is lost is resumed, by members and by clients, however often Redis restarts", () =>
     withRedis(Effect.gen(function*() {
       const rooms = yield* process(options)

@@ -109,6 +109,38 @@ describe.skipIf(!hasRedis)("when Redis has forgotten who is in", { timeout: 15_0
     })))
 })
 
+describe.skipIf(!hasRedis)("when leases could not be renewed", { timeout: 15_000 }, () => {
+  it.live("members who were forgotten come back, though the answer that tells so is lost", () =>
+    withRedis(Effect.gen(function*() {
+      const redis = yield* RedisServer
+      const { command, members } = yield* inRedis
+      const rooms = yield* process({ timeout: "500 millis", lease: "3 seconds" })
+      const { membership } = yield* listen(rooms, people, { metadata: "Ada" })
+      yield* command("FLUSHALL")
+      yield* redis.freeze
+      // Meanwhile, the process renews its lease once at least, and gives up.
+      for (let i = 0; i < 4; i++) yield* Effect.flip(rooms.publish(people, "too late"))
+      yield* redis.thaw
+      yield* Effect.repeat(members, { until: (ids) => ids.has(membership.id) })
+    })))
+
+  it.live("nobody leaves because all are over", () =>
+    withRedis(Effect.gen(function*() {
+      const { command } = yield* inRedis
+      for (const rooms of [yield* process(options), yield* process(options)]) {
+        yield* listen(rooms, people, { metadata: "Ada" })
+      }
+      const nodes = yield* command<ReadonlyArray<string>>("ZRANGE", "effect-ws:nodes", "0", "-1")
+      assert.strictEqual(nodes.length, 2)
+      yield* command("ZADD", "effect-ws:nodes", ...nodes.flatMap((node) => ["1", String(node)]))
+      // Each process looks for dead ones.
+      const searches = stat(command, "commandstats", "cmdstat_zrangebyscore")
+      const before = yield* searches
+      yield* Effect.repeat(searches, { until: (count) => count >= before + 2 })
+      assert.strictEqual(yield* stat(command, "commandstats", "cmdstat_hdel"), 0)
+    })))
+})
+
 describe.skipIf(!hasRedis)("a join without a connection to what is published", { timeout: 15_000 }, () => {
   const patient = { timeout: "1 minute", lease: "1 minute" } as const
 

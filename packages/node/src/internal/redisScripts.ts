@@ -12,7 +12,8 @@
  *
  * A run is the time from one start of Redis, or promotion of a replica, to the next: a new one does not know what came after
  * its data was saved or copied. So an epoch counts for one run only, as is seen from its name, "epoch.run". A room remembers,
- * under `until:run`, how far the messages of former runs went: who has seen more has seen what is lost.
+ * under `until:run`, how far the messages of former runs went: who has seen more has seen what is lost. The next epoch of the
+ * room begins with how often that has happened, as a Redis that loses this, too, comes back with an epoch of before.
  */
 import { createHash } from "node:crypto"
 
@@ -91,12 +92,15 @@ local function historyOf(room, candidate, remember)
   return known[1] .. '.' .. known[2], tonumber(known[3] or '0')
 end
 
+-- How often a room has lost messages before an epoch began.
+local function losses(epoch) return tonumber(string.match(epoch or '', '^(%d+)%-') or '0') end
+
 -- How far an epoch of a room went; nothing if that is not known. And whether it should be known.
 local function endOf(room, epoch)
   local name, ofRun = string.match(epoch, '^(.*)%.(.*)$')
   if not name then return nil, false end
   local known = redis.call('HMGET', prefix .. 'history:' .. room, 'epoch', 'run', 'offset', 'until:' .. ofRun)
-  if known[1] ~= name then return nil, false end
+  if known[1] ~= name then return nil, losses(name) > losses(known[1]) end
   return tonumber(known[2] == ofRun and (known[3] or '0') or known[4]), true
 end
 
@@ -182,7 +186,8 @@ local shard, candidate, body, room, remember, seenEpoch, seenOffset = unpack(ARG
 local upTo, isDue
 if seenEpoch then upTo, isDue = endOf(room, seenEpoch) end
 if isDue and tonumber(seenOffset) > (upTo or -1) then
-  redis.call('HSET', prefix .. 'history:' .. room, 'epoch', candidate, 'run', run())
+  local epoch = int(losses(seenEpoch) + 1) .. '-' .. candidate
+  redis.call('HSET', prefix .. 'history:' .. room, 'epoch', epoch, 'run', run())
   forget(room, math.huge)
   emit(shard, candidate, '', body)
 end
@@ -237,22 +242,23 @@ return { known[1] .. '.' .. known[2], int(last), kept }
 )
 
 /**
- * candidate epoch, node, milliseconds. Renews the lease of a node, and removes one whose lease has run out; in a new run, all
- * leases begin anew, as nobody could renew them before. Gives whether the node itself was not known (it was removed, or Redis
- * has lost what it knew), whether one was removed (there may be more), and the run.
+ * candidate epoch, node, milliseconds. Renews the lease of a node, and removes one whose lease has run out. In a new run, and
+ * if the node's own has run out and nobody has removed it, all leases begin anew, as nobody could renew them. Gives whether
+ * the node itself was not known (it was removed, or Redis has lost what it knew), whether one was removed (there may be more),
+ * and the run.
  */
 export const lease = script(
   `
 local candidate, node, ttl = unpack(ARGV)
 local nodes, time = prefix .. 'nodes', now()
-local isNew = tonumber(redis.call('ZSCORE', nodes, node) or '0') == 0 and 1 or 0
-if redis.call('GETSET', prefix .. 'run', run()) ~= run() then
+local own = tonumber(redis.call('ZSCORE', nodes, node) or '0')
+if redis.call('GETSET', prefix .. 'run', run()) ~= run() or (own > 0 and own <= time) then
   for _, each in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do redis.call('ZADD', nodes, int(time + ttl), each) end
 end
 redis.call('ZADD', nodes, int(time + ttl), node)
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', int(time), 'LIMIT', 0, 1)[1]
 if dead then reap(dead, candidate) end
-return { isNew, dead and 1 or 0, run() }
+return { own == 0 and 1 or 0, dead and 1 or 0, run() }
 `,
   removing
 )
