@@ -187,6 +187,18 @@ describe.skipIf(!hasRedis)("when Redis comes back with older data", { timeout: 3
       assert.strictEqual(yield* refusal(rooms, { epoch, offset: 2 }), "InsufficientHistory")
     })))
 
+  it.live("a room that keeps no messages, but has positions, goes on", () =>
+    withRedis(Effect.gen(function*() {
+      const fleeting = numbers("fleeting", { messages: 0 })
+      const rooms = yield* process(options)
+      const command = yield* administer
+      yield* rooms.publish(fleeting, 1)
+      yield* command("SAVE")
+      yield* restart
+      yield* again(rooms.publish(room, 1))
+      yield* rooms.publish(fleeting, 2)
+    })))
+
   it.live("who catches up meanwhile gets all, and then what is new", () =>
     withRedis(Effect.gen(function*() {
       const rooms = yield* process(options)

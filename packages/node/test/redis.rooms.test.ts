@@ -179,6 +179,20 @@ describe.skipIf(!hasRedis)("history in Redis", { timeout: 60_000 }, () => {
       assert.deepStrictEqual((yield* listen(rooms, room, { from: { ...position, offset: 5 } })).heard, [])
     })))
 
+  it.live("a room whose offsets Redis has evicted begins anew, without what was kept under them", () =>
+    withRedis(Effect.gen(function*() {
+      const rooms = yield* process()
+      const command = yield* administer
+      const room = Room.make("room", { history: { messages: 100 } })
+      for (const message of ["1", "2", "3"]) yield* rooms.publish(room, message)
+      yield* command("DEL", "effect-ws:history:room")
+      const { heard, until } = yield* listen(rooms, room, { from: "oldest" })
+      yield* rooms.publish(room, "4")
+      yield* until(({ length }) => length > 0)
+      assert.deepStrictEqual(heard, ["4"])
+      assert.deepStrictEqual((yield* listen(rooms, room, { from: "oldest" })).heard, ["4"])
+    })))
+
   it.live("messages are kept no longer than the room says", () =>
     withRedis(Effect.gen(function*() {
       const rooms = yield* process()

@@ -82,10 +82,11 @@ local function prune(stream, age)
   end
 end
 
--- The epoch of a room and its last offset. The run is that of its last message.
+-- The epoch of a room and its last offset. The run is that of its last message. What was kept in an epoch that is not known
+-- any more, as Redis may evict it before, does not belong to the new one.
 local function historyOf(room, candidate, remember)
   local key = prefix .. 'history:' .. room
-  redis.call('HSETNX', key, 'epoch', candidate)
+  if redis.call('HSETNX', key, 'epoch', candidate) == 1 then redis.call('DEL', prefix .. 'stream:' .. room) end
   redis.call('HSETNX', key, 'run', run())
   redis.call('PEXPIRE', key, remember)
   local known = redis.call('HMGET', key, 'epoch', 'run', 'offset')
@@ -93,14 +94,14 @@ local function historyOf(room, candidate, remember)
 end
 
 -- How often a room has lost messages before an epoch began.
-local function losses(epoch) return tonumber(string.match(epoch or '', '^(%d+)%-') or '0') end
+local function losses(epoch) return tonumber(string.match(epoch, '^(%d+)%-') or '0') end
 
 -- How far an epoch of a room went; nothing if that is not known. And whether it should be known.
 local function endOf(room, epoch)
   local name, ofRun = string.match(epoch, '^(.*)%.(.*)$')
   if not name then return nil, false end
   local known = redis.call('HMGET', prefix .. 'history:' .. room, 'epoch', 'run', 'offset', 'until:' .. ofRun)
-  if known[1] ~= name then return nil, losses(name) > losses(known[1]) end
+  if known[1] ~= name then return nil, known[1] and losses(name) > losses(known[1]) end
   return tonumber(known[2] == ofRun and (known[3] or '0') or known[4]), true
 end
 
@@ -140,7 +141,7 @@ local offset = int(redis.call('HINCRBY', key, 'offset', 1))
 redis.call('XADD', stream, 'MAXLEN', messages, offset .. '-' .. int(now()), 'body', body)
 local first = prune(stream, age)
 redis.call('PEXPIRE', stream, age)
-if before ~= run() then forget(room, first - 1) end
+if before ~= run() then forget(room, (first or offset) - 1) end
 local epoch = redis.call('HGET', key, 'epoch') .. '.' .. run()
 emit(shard, candidate, ' ' .. epoch .. ' ' .. offset, body)
 return { epoch, offset }
