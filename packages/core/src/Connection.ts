@@ -200,7 +200,7 @@ export interface Connection {
  *
  * | option | default | what it bounds |
  * |---|---|---|
- * | `maxMessageBytes` | 1 MiB | a received message, over all its fragments and inflated; more is answered 1009 |
+ * | `maxMessageBytes` | 1 MiB | a received message, over all its fragments and inflated; more is answered 1009. 512 MiB less 24 bytes, the longest string there is, at most |
  * | `maxFragments` | 1,024 | the fragments of a received message; more is answered 1008 |
  * | `maxControlFramesPerSecond` | 1,000 | Pings, Pongs and Closes received; more is answered 1008 |
  * | `receiveBufferBytes` | 64 KiB | received messages that nobody has pulled, before reading stops |
@@ -281,6 +281,9 @@ export interface Established {
  */
 export const isConnection = (u: unknown): u is Connection => hasProperty(u, TypeId)
 
+// What V8 takes; a longer message could not be handed over, if it were text.
+const longestText = 2 ** 29 - 24
+
 /**
  * Makes the settings of connections. They keep the clock and the context that they are made in.
  *
@@ -299,7 +302,7 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
         engine: {
           role: maskKey === undefined ? "server" as const : "client" as const,
           limits: {
-            maxMessageBytes: options.maxMessageBytes ?? 1024 * 1024,
+            maxMessageBytes: Math.min(options.maxMessageBytes ?? 1024 * 1024, longestText),
             maxFragments: options.maxFragments ?? 1024,
             maxControlFramesPerSecond: options.maxControlFramesPerSecond ?? 1000
           },

@@ -274,10 +274,7 @@ export class SendQueue {
   /** Sends a Ping of the heartbeat, unless the transport is so busy that too many control frames wait already. */
   ping(payload: Uint8Array): void {
     if (this.phase !== "Accepting" || this.waitingControls >= maxWaitingControls) return
-    // A heartbeat is due where all is silent: there is nothing to wait for that could leave together with it.
-    this.deferFlush()
     this.control(this.controlFrame(Opcode.ping, payload))
-    this.flush()
   }
 
   /**

@@ -126,6 +126,13 @@ describe("the end of what is received", () => {
       })
   )
 
+  it.effect("§7.4.1: a message longer than any string is too big, whatever the limit", () =>
+    Effect.gen(function*() {
+      const { peer } = yield* open({ maxMessageBytes: Infinity })
+      yield* peer.send(Wire.text("", { announced: 2 ** 29 }))
+      assert.deepStrictEqual(yield* remainingFrames(peer), ["close 1009 message exceeds 536870888 bytes"])
+    }))
+
   it.effect("§5.1: a client fails the connection when a server masks", () =>
     Effect.gen(function*() {
       const { connection, peer } = yield* open({ role: "client" })
