@@ -110,7 +110,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const members = new Map<string, LocalMember>()
   const departed = new Map<string, string>()
   const attachments = new Set<Attachment>()
-  const shards = new Map<number, Shard>()
+  // Of a channel, there are two for a while if an attempt to listen to it fails beside one that succeeds.
+  const shards = new Set<Shard>()
 
   const { evaluate, heard, listen } = yield* RedisLink.make({
     prefix: `${options.prefix ?? "effect-ws"}:`,
@@ -133,8 +134,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
       const shard = new Shard(index)
       yield* listen(index, shard.receive)
       yield* Effect.acquireRelease(
-        Effect.sync(() => shards.set(index, shard)),
-        () => Effect.sync(() => shards.delete(index))
+        Effect.sync(() => shards.add(shard)),
+        () => Effect.sync(() => shards.delete(shard))
       )
       yield* mark(shard)
       yield* heard(shard.listening)
@@ -205,7 +206,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const renew = oneAtATime.withPermit(Effect.repeat(renewOnce, { while: (mayRemoveMore) => mayRemoveMore }))
 
   // Finds out what was missed, as soon as that is possible.
-  const markAll = Effect.suspend(() => Effect.forEach(shards.values(), mark, pipelined))
+  const markAll = Effect.suspend(() => Effect.forEach(shards, mark, pipelined))
   const recover: Effect.Effect<void> = Effect.andThen(renew, markAll).pipe(
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.orDie
@@ -297,7 +298,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
         const body = RedisEvents.published(room, publication)
         const index = shardOf(room)
         return inRoom(room)(Effect.map(evaluate(Scripts.publish, index, newId(), body, room, ...keep), (reply) => {
-          if (reply !== null) shards.get(index)?.expect(room, { epoch: String(reply[0]), offset: Number(reply[1]) })
+          if (reply === null) return
+          const position = { epoch: String(reply[0]), offset: Number(reply[1]) }
+          for (const shard of shards) if (shard.index === index) shard.expect(room, position)
         }))
       }),
 
