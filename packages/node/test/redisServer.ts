@@ -96,7 +96,10 @@ export const process = (options: NodeRedisRoomBroker.Options = {}, username?: st
 export const administer = Effect.gen(function*() {
   const { url } = yield* RedisServer
   const { use } = Context.get(yield* Layer.build(Layer.fresh(NodeRedis.layer({ url }))), NodeRedis.NodeRedis)
-  return <A>(...args: ReadonlyArray<string>) => use((client) => client.sendCommand<A>(args))
+  const command = <A>(...args: ReadonlyArray<string>) => use((client) => client.sendCommand<A>(args))
+  // A client that is closed while it reconnects may never be closed.
+  yield* Effect.addFinalizer(() => Effect.ignore(Effect.timeout(command("PING"), "5 seconds")))
+  return command
 })
 
 /** A room of numbers, whose members are told "Gap" where some may be missing. */
