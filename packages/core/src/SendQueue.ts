@@ -613,6 +613,7 @@ class Waiting {
   }
 }
 
+// What is to be flushed at the end of this turn, by one microtask for all.
 let unflushed: Array<SendQueue> = []
 
 const flushAll = (): void => {
