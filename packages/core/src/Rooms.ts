@@ -179,13 +179,15 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
           for (const { message, position } of kept.messages) {
             const rendered = local.render(message, position)
             if (rendered !== undefined) yield* sendWaiting(connection, () => connection.sendUnsafe(rendered, "suspend"))
+            member.has?.set(position.epoch, position.offset)
           }
           let { position } = kept
           let recent = kept.hasMore ? undefined : local.recentSince(position, kept.arrivals)
           while (recent !== undefined) {
             if (recent.length === 0 && member.untold.length === 0) return local.goLive(member, position)
-            for (const { prepared } of recent) {
+            for (const { position, prepared } of recent) {
               yield* sendWaiting(connection, () => connection.sendUnsafe(prepared, "suspend"))
+              member.has?.set(position.epoch, position.offset)
             }
             position = recent.at(-1)?.position ?? position
             yield* sendWaiting(connection, () => local.catchUpOnNotices(member))
@@ -203,12 +205,11 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
       id: string
     ) {
       const local = yield* attach(room)
-      const catchesUp = from !== undefined && room.history !== undefined
       const member = yield* Effect.acquireRelease(
         Effect.suspend(() =>
           local.members.has(connection)
             ? Effect.fail(new RoomError({ room: room.name, reason: new AlreadyMember({}) }))
-            : Effect.succeed(local.add(id, connection, catchesUp))
+            : Effect.succeed(local.add(id, connection, from))
         ),
         (member) =>
           Effect.suspend(() => {
@@ -224,7 +225,7 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
       const missed = from === undefined ? undefined : yield* missedSince(room, local, from)
       yield* update(metadata as Metadata)
       yield* Deferred.await(member.entered)
-      if (catchesUp && missed !== undefined) yield* catchUp(room, local, member, missed)
+      if (member.catchesUp && missed !== undefined) yield* catchUp(room, local, member, missed)
       return { id, position: Option.fromUndefinedOr(member.position), update }
     })
 

@@ -215,6 +215,39 @@ describe("catching up while others publish", () => {
     }).pipe(Effect.provide(layer))
   })
 
+  it.effect("nor is it where an epoch ends in between", () => {
+    const late: Array<() => void> = []
+    const inEpoch = ({ epoch, offset }: Room.Position) => ({ epoch: `${epoch}${offset > 3 ? 2 : 1}`, offset })
+    const layer = layerWithBroker((broker) => ({
+      attach: (room, history, receive) =>
+        broker.attach(room, history, (event) => {
+          if (event._tag !== "Published") receive(event)
+          else late.push(() => receive({ ...event, position: inEpoch(event.position!) }))
+        }),
+      since: (room, from) =>
+        Effect.map(
+          broker.since(room, from === "oldest" ? from : { ...from, epoch: from.epoch.slice(0, -1) }),
+          ({ hasMore, messages, position }) => ({
+            messages: messages.map(({ message, position }) => ({ message, position: inEpoch(position) })),
+            position: inEpoch(position!),
+            hasMore
+          })
+        )
+    }))
+    return Effect.gen(function*() {
+      const room = kept(10)
+      const { membership } = yield* enter(room)
+      const from = inEpoch({ ...Option.getOrThrow(membership.position), offset: 2 })
+      yield* publishAll(room, "a", "b", "c", "d")
+      const { peer } = yield* enter(room, {}, { from: "oldest" })
+      const returned = yield* enter(room, {}, { from })
+      yield* publishAll(room, "e")
+      for (const deliver of late) deliver()
+      assert.deepStrictEqual(yield* frames(peer, 5), letters(1, 5))
+      assert.deepStrictEqual(yield* frames(returned.peer, 3), letters(3, 5))
+    }).pipe(Effect.provide(layer))
+  })
+
   it.effect("a broker that gives what it has kept in parts is asked for all of them", () => {
     const layer = layerWithBroker((broker) => ({
       since: (room, from) =>

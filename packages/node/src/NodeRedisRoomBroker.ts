@@ -7,6 +7,7 @@ import type { History, Position } from "@effect-ws/core/Room"
 import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import { type BrokerUnavailable, InsufficientHistory, RoomError } from "@effect-ws/core/RoomError"
 import type { NodeRedis } from "@effect/platform-node/NodeRedis"
+import * as Arr from "effect/Array"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -68,7 +69,8 @@ export interface Options {
  *
  * A Redis that comes back with older data, after a restart from a snapshot or a failover to a replica that was behind, is
  * noticed by what processes and clients have seen. A lost message that no process knows of any more is missed in silence by
- * who has not seen it.
+ * who has not seen it. The first replica of a Redis without one looks like that, too: rooms without a history are told a
+ * `Gap` then.
  *
  * **Example** (Rooms across processes)
  *
@@ -198,9 +200,10 @@ const make = Effect.fnUntraced(function*(options: Options) {
       pipelined
     )
     const kept = [...attachments].flatMap(({ history, room }) =>
-      history === undefined ? [] : [room, remembered(history)]
+      history === undefined ? [] : [[room, remembered(history)] as const]
     )
-    yield* evaluate(Scripts.remember, ...kept)
+    // Redis does nothing else in the meantime, so it is not given all at once.
+    yield* Effect.forEach(Arr.chunksOf(kept, 256), (some) => evaluate(Scripts.remember, ...some.flat()), pipelined)
     return hasRemoved === 1
   })
   const renew = oneAtATime.withPermit(Effect.repeat(renewOnce, { while: (mayRemoveMore) => mayRemoveMore }))
@@ -241,16 +244,15 @@ const make = Effect.fnUntraced(function*(options: Options) {
       evaluate(Scripts.since, room, ...(from === "oldest" ? ["", 0] : [from.epoch, from.offset]), ...atMost),
       (reply) => {
         if (reply === null) return undefined
-        const [epochBytes, last, entries] = reply as [Buffer, Buffer, Array<Buffer>]
-        const epoch = String(epochBytes)
+        const [epoch, last, entries] = reply as [Buffer, Buffer, Array<Buffer>]
         const events: Array<KeptEvent> = []
-        for (let i = 0; i < entries.length; i += 2) {
-          const position = { epoch, offset: Number.parseInt(String(entries[i]), 10) }
-          const event = RedisEvents.parseBody(entries[i + 1]!, position)?.event
+        let upTo = { epoch: String(epoch), offset: Number(last) }
+        for (let i = 0; i < entries.length; i += 3) {
+          const position = upTo = { epoch: String(entries[i + 1]), offset: Number.parseInt(String(entries[i]), 10) }
+          const event = RedisEvents.parseBody(entries[i + 2]!, position)?.event
           if (event?._tag === "Published") events.push({ ...event, position })
         }
-        const upTo = Number.parseInt(String(entries.at(-2) ?? last), 10)
-        return { events, position: { epoch, offset: upTo }, hasMore: upTo < Number(last) }
+        return { events, position: upTo, hasMore: upTo.offset < Number(last) }
       }
     )
   const missedSince = (room: string) => (position: Position) =>

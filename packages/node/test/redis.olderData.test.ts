@@ -187,6 +187,53 @@ describe.skipIf(!hasRedis)("when Redis comes back with older data", { timeout: 3
       assert.strictEqual(yield* refusal(rooms, { epoch, offset: 2 }), "InsufficientHistory")
     })))
 
+  it.live("a message has one position, as it is delivered and as it is kept, over restarts", () =>
+    withRedis(Effect.gen(function*() {
+      const stamped = Room.make("stamped", {
+        history: { messages: 10 },
+        stamp: (message, { epoch, offset }) => `${message} ${epoch} ${offset}`
+      })
+      const rooms = yield* process(options)
+      const command = yield* administer
+      const { heard, until } = yield* listen(rooms, stamped)
+      for (let i = 1; i <= 3; i++) {
+        yield* again(rooms.publish(stamped, "a"))
+        yield* rooms.publish(stamped, "b")
+        yield* until(({ length }) => length === 2 * i)
+        yield* again(command("SAVE"))
+        yield* restart
+      }
+      const kept = yield* again(listen(rooms, stamped, { from: "oldest" }))
+      assert.deepStrictEqual(kept.heard, heard)
+    })))
+
+  it.live("who comes back from a time that is forgotten, but not lost, is told a gap, and nobody else is", () =>
+    withRedis(Effect.gen(function*() {
+      const short = numbers("short", { messages: 2 })
+      const command = yield* administer
+      const allow = command("ACL", "SETUSER", "late", "on", ">late", "~*", "&*", "+@all")
+      yield* allow
+      const [rooms, late] = [yield* process(options), yield* process(options, "late")]
+      const [here, there] = [yield* listen(rooms, short), yield* listen(late, short)]
+      yield* rooms.publish(short, 1)
+      yield* there.until(({ length }) => length === 1)
+      yield* command("SAVE")
+      yield* restart
+      for (let i = 2; i <= 4; i++) {
+        yield* again(rooms.publish(short, i))
+        yield* here.until((heard) => heard.at(-1) === String(i))
+      }
+      yield* again(command("SAVE"))
+      yield* restart
+      yield* again(rooms.publish(short, 5))
+      yield* again(allow)
+      yield* there.until((heard) => heard.includes(gap))
+      yield* rooms.publish(short, 6)
+      for (const { until } of [here, there]) yield* until((heard) => heard.at(-1) === "6")
+      assert.deepStrictEqual(there.heard, ["1", gap, "6"])
+      assert.deepStrictEqual(here.heard, ["1", "2", "3", "4", "5", "6"])
+    })))
+
   it.live("a room that keeps no messages, but has positions, goes on", () =>
     withRedis(Effect.gen(function*() {
       const fleeting = numbers("fleeting", { messages: 0 })

@@ -21,8 +21,8 @@ export interface LocalMember {
   readonly catchesUp: boolean
   readonly entered: Deferred.Deferred<void>
   position: Position | undefined
-  /** What the broker gave it of the past goes up to here, which may be ahead of what has arrived. */
-  ahead: Position | undefined
+  /** How far, in each epoch, it has what the broker gave it of the past, which may be ahead of what has arrived. */
+  has: Map<string, number> | undefined
   state: "Entering" | "CatchingUp" | "Live"
   /** What it is still to be told: its queue was full of messages of the past. */
   readonly untold: Array<Message.Prepared>
@@ -86,7 +86,9 @@ export class LocalRoom<Metadata> {
     return { _tag: "Snapshot", members: [...this.present.values()] }
   }
 
-  add(id: string, connection: Connection, catchesUp: boolean): LocalMember {
+  /** Adds a member, who catches up from a position, or from where anything is kept. */
+  add(id: string, connection: Connection, from: Position | "oldest" | undefined): LocalMember {
+    const catchesUp = from !== undefined && this.room.history !== undefined
     const entered = Deferred.makeUnsafe<void>()
     const member: LocalMember = {
       id,
@@ -94,7 +96,7 @@ export class LocalRoom<Metadata> {
       catchesUp,
       entered,
       position: undefined,
-      ahead: undefined,
+      has: catchesUp ? new Map(from === "oldest" ? [] : [[from.epoch, from.offset]]) : undefined,
       state: "Entering",
       untold: []
     }
@@ -125,7 +127,8 @@ export class LocalRoom<Metadata> {
 
   /** Makes a member live that has all messages up to a position. */
   goLive(member: LocalMember, position: Position | undefined): void {
-    member.position = member.ahead = position
+    if (position !== undefined) member.has?.set(position.epoch, position.offset)
+    member.position = position
     member.state = "Live"
     this.caughtUp(member)
   }
@@ -267,10 +270,9 @@ export class LocalRoom<Metadata> {
 }
 
 const hasAlready = (member: LocalMember, position: Position | undefined): boolean => {
-  const { ahead } = member
-  if (ahead === undefined) return false
-  if (position?.epoch === ahead.epoch && position.offset <= ahead.offset) return true
-  member.ahead = undefined
+  if (member.has === undefined) return false
+  if (position !== undefined && position.offset <= (member.has.get(position.epoch) ?? -1)) return true
+  member.has = undefined
   return false
 }
 

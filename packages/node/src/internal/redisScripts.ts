@@ -12,8 +12,9 @@
  *
  * A run is the time from one start of Redis, or promotion of a replica, to the next: a new one does not know what came after
  * its data was saved or copied. So an epoch counts for one run only, as is seen from its name, "epoch.run". A room remembers,
- * under `until:run`, how far the messages of former runs went: who has seen more has seen what is lost. The next epoch of the
- * room begins with how often that has happened, as a Redis that loses this, too, comes back with an epoch of before.
+ * under `until:run`, how far the messages of former runs went, and under `forgotten` up to where it has forgotten that: who
+ * has seen more has seen what is lost. The next epoch of the room begins with how often that has happened, as a Redis that
+ * loses this, too, comes back with an epoch of before.
  */
 import { createHash } from "node:crypto"
 
@@ -96,24 +97,28 @@ end
 -- How often a room has lost messages before an epoch began.
 local function losses(epoch) return tonumber(string.match(epoch, '^(%d+)%-') or '0') end
 
--- How far an epoch of a room went; nothing if that is not known. And whether it should be known.
+-- How far an epoch of a room went; nothing if that is not known. And beyond which offset that is a loss.
 local function endOf(room, epoch)
   local name, ofRun = string.match(epoch, '^(.*)%.(.*)$')
-  if not name then return nil, false end
-  local known = redis.call('HMGET', prefix .. 'history:' .. room, 'epoch', 'run', 'offset', 'until:' .. ofRun)
-  if known[1] ~= name then return nil, known[1] and losses(name) > losses(known[1]) end
-  return tonumber(known[2] == ofRun and (known[3] or '0') or known[4]), true
+  if not name then return nil, math.huge end
+  local key = prefix .. 'history:' .. room
+  local known = redis.call('HMGET', key, 'epoch', 'run', 'offset', 'until:' .. ofRun, 'forgotten')
+  if known[1] ~= name then return nil, known[1] and losses(name) > losses(known[1]) and -1 or math.huge end
+  return tonumber(known[2] == ofRun and (known[3] or '0') or known[4]), tonumber(known[5] or '-1')
 end
 
--- Forgets former runs that ended before an offset.
+-- Forgets former runs that ended before an offset, but for where the last of them did.
 local function forget(room, offset)
   local key = prefix .. 'history:' .. room
-  local fields = redis.call('HGETALL', key)
+  local fields, last = redis.call('HGETALL', key), tonumber(redis.call('HGET', key, 'forgotten') or '-1')
   for i = 1, #fields, 2 do
-    if string.sub(fields[i], 1, 6) == 'until:' and tonumber(fields[i + 1]) < offset then
+    local upTo = string.sub(fields[i], 1, 6) == 'until:' and tonumber(fields[i + 1])
+    if upTo and upTo < offset then
       redis.call('HDEL', key, fields[i])
+      last = math.max(last, upTo)
     end
   end
+  redis.call('HSET', key, 'forgotten', int(last))
 end
 `
 
@@ -138,11 +143,11 @@ local before = redis.call('HGET', key, 'run')
 if before ~= run() then redis.call('HSET', key, 'until:' .. before, int(last), 'run', run()) end
 redis.call('HSET', key, 'age', age)
 local offset = int(redis.call('HINCRBY', key, 'offset', 1))
-redis.call('XADD', stream, 'MAXLEN', messages, offset .. '-' .. int(now()), 'body', body)
+local epoch = redis.call('HGET', key, 'epoch') .. '.' .. run()
+redis.call('XADD', stream, 'MAXLEN', messages, offset .. '-' .. int(now()), 'epoch', epoch, 'body', body)
 local first = prune(stream, age)
 redis.call('PEXPIRE', stream, age)
 if before ~= run() then forget(room, (first or offset) - 1) end
-local epoch = redis.call('HGET', key, 'epoch') .. '.' .. run()
 emit(shard, candidate, ' ' .. epoch .. ' ' .. offset, body)
 return { epoch, offset }
 `,
@@ -184,9 +189,9 @@ if redis.call('HDEL', prefix .. 'members:' .. room, id) == 1 then emit(shard, ca
 export const snapshot = script(
   `
 local shard, candidate, body, room, remember, seenEpoch, seenOffset = unpack(ARGV)
-local upTo, isDue
-if seenEpoch then upTo, isDue = endOf(room, seenEpoch) end
-if isDue and tonumber(seenOffset) > (upTo or -1) then
+local upTo, lossBeyond
+if seenEpoch then upTo, lossBeyond = endOf(room, seenEpoch) end
+if seenEpoch and tonumber(seenOffset) > (upTo or lossBeyond) then
   local epoch = int(losses(seenEpoch) + 1) .. '-' .. candidate
   redis.call('HSET', prefix .. 'history:' .. room, 'epoch', epoch, 'run', run())
   forget(room, math.huge)
@@ -214,7 +219,7 @@ for i = 1, #ARGV, 2 do redis.call('PEXPIRE', prefix .. 'history:' .. ARGV[i], AR
 
 /**
  * room, epoch, offset, perhaps how many at most; an empty epoch stands for all. Gives the epoch, the last offset, and what is
- * kept after the offset (pairs of an id and a body), the oldest first; nothing if that is not all there was.
+ * kept after the offset (an id, the epoch and a body each), the oldest first; nothing if that is not all there was.
  */
 export const since = script(
   `
@@ -231,13 +236,17 @@ else
   local upTo = endOf(room, epoch)
   if not upTo or offset > upTo or offset + 1 < first then return false end
 end
+-- A message keeps its position while that counts.
+local current = known[1] .. '.' .. known[2]
 local kept = {}
 local limit = count and { 'COUNT', count } or {}
 for _, entry in ipairs(redis.call('XRANGE', stream, int(offset + 1), '+', unpack(limit))) do
   table.insert(kept, entry[1])
-  table.insert(kept, entry[2][2])
+  local named = entry[2][2]
+  table.insert(kept, string.sub(named, 1, #known[1] + 1) == known[1] .. '.' and named or current)
+  table.insert(kept, entry[2][4])
 end
-return { known[1] .. '.' .. known[2], int(last), kept }
+return { current, int(last), kept }
 `,
   keeping
 )

@@ -77,6 +77,8 @@ export class Attachment {
   private readonly onLost: () => void
   private known: RoomState | undefined
   private position: Position | undefined
+  /** How far it got in each epoch. */
+  private readonly reached = new Map<string, number>()
   private held: Array<Arrival> | undefined = []
   private losses = 0
 
@@ -134,7 +136,7 @@ export class Attachment {
         this.see(known.position)
         if (missed === undefined) {
           if (since !== undefined) this.deliver({ _tag: "Gap" })
-          this.position = known.position
+          this.reach(known.position)
         } else {
           for (const event of missed) this.receive(event)
         }
@@ -148,16 +150,20 @@ export class Attachment {
   // The answers of Redis may be ahead of what comes on the channel.
   private isNew({ epoch, event, seq }: Arrival): boolean {
     if (event?._tag !== "Published") return epoch !== this.known?.epoch || seq > this.known.seq
-    return event.position === undefined || event.position.epoch !== this.position?.epoch ||
-      event.position.offset > this.position.offset
+    return event.position === undefined || event.position.offset > (this.reached.get(event.position.epoch) ?? -1)
   }
 
   private receive(event: BrokerEvent): void {
     if (event._tag === "Published" && event.position !== undefined) {
-      this.position = event.position
+      this.reach(event.position)
       this.see(event.position)
     }
     this.deliver(event)
+  }
+
+  private reach(position: Position | undefined): void {
+    this.position = position
+    if (position !== undefined) this.reached.set(position.epoch, position.offset)
   }
 
   private see(position: Position | undefined): void {
