@@ -18,6 +18,7 @@ import type { NegotiatedDeflate } from "./Compression.ts"
 import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import type { Heartbeat } from "./Heartbeat.ts"
 import { open } from "./internal/connection.ts"
+import { Deadlines } from "./internal/deadlines.ts"
 import type { SessionSettings } from "./internal/session.ts"
 import type { Message, Prepared } from "./Message.ts"
 import type { Extension } from "./protocol/ExtensionHeader.ts"
@@ -294,6 +295,8 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
   Effect.contextWith((context: Context.Context<never>) =>
     Effect.clockWith((clock) => {
       const { heartbeat, maskKey, metrics, utf8 = Utf8.portable, wrap } = options
+      const runFork = Effect.runForkWith(context)
+      const closeTimeout = Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds")
       return Effect.succeed({
         maskKey,
         utf8,
@@ -312,11 +315,11 @@ export const settings = (options: SettingsOptions): Effect.Effect<Settings> =>
         maxQueuedMessages: options.maxQueuedMessages ?? 4096,
         maxQueuedBytes: options.maxQueuedBytes ?? 1024 * 1024,
         overflow: options.overflow ?? "suspend",
-        closeTimeout: Duration.fromInputUnsafe(options.closeTimeout ?? "5 seconds"),
+        closing: new Deadlines(closeTimeout, clock, runFork),
         debug: options.debug ?? false,
         wrap,
         clock,
-        runFork: Effect.runForkWith(context)
+        runFork
       })
     })
   )

@@ -6,7 +6,6 @@
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
@@ -21,13 +20,14 @@ import { ReceiveQueue } from "../ReceiveQueue.ts"
 import { SendQueue, type SendQueueOptions, type SendQueueOwner } from "../SendQueue.ts"
 import type { Transport, TransportHandler } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
+import type { Deadlines } from "./deadlines.ts"
 import { Pings, unnumbered } from "./pings.ts"
 
 export interface SessionSettings extends SendQueueOptions {
   readonly heartbeat: Heartbeat | undefined
   readonly engine: EngineOptions
   readonly receiveBufferBytes: number
-  readonly closeTimeout: Duration.Duration
+  readonly closing: Deadlines
   readonly clock: Clock.Clock
   readonly runFork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
 }
@@ -66,7 +66,6 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private hasPeerEnded = false
   // Made by whoever waits for the end, or by the end.
   private ended: Deferred.Deferred<CloseEvent> | undefined
-  private closeTimer: Fiber.Fiber<void> | undefined
 
   constructor(transport: Transport, settings: SessionSettings, deflate: NegotiatedDeflate | undefined) {
     const { clock, engine, utf8 } = settings
@@ -167,18 +166,18 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.engine.lose("Remote")
     this.state = "Closed"
     this.settings.heartbeat?.remove(this)
-    this.closeTimer?.interruptUnsafe()
+    this.settings.closing.clear(this)
     const event = this.closeEvent()
     const failure = this.failure ??= this.failureOf(event, cause)
     this.settings.metrics?.closed(this, event, failure?._tag === "HeartbeatTimeout")
     this.sending.end()
     this.waitingPings?.end()
+    Deferred.doneUnsafe(this.ended ??= Deferred.makeUnsafe(), Effect.succeed(event))
     this.receiving.close(
       failure === undefined
         ? Cause.done()
         : Effect.fail(new Errors.ConnectionError({ reason: failure, closeEvent: event }))
     )
-    Deferred.doneUnsafe(this.ended ??= Deferred.makeUnsafe(), Effect.succeed(event))
     this.stateObservers?.forEach((observer) => {
       Queue.offerUnsafe(observer, this.state)
       Queue.endUnsafe(observer)
@@ -214,6 +213,12 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
 
   heartbeatLost(): void {
     this.failure ??= new Errors.HeartbeatTimeout({})
+    this.drop()
+  }
+
+  // When closing takes too long.
+
+  onDeadline(): void {
     this.drop()
   }
 
@@ -294,9 +299,7 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.settings.heartbeat?.remove(this)
     this.stateObservers?.forEach((observer) => Queue.offerUnsafe(observer, this.state))
     this.updateReading()
-    this.closeTimer = this.settings.runFork(
-      Effect.andThen(Effect.sleep(this.settings.closeTimeout), Effect.sync(() => this.drop()))
-    )
+    this.settings.closing.set(this)
   }
 
   // Section 7.1.1: once both Close frames are out, the server ends the TCP connection, and the client lets it; whoever

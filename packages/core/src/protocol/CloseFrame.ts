@@ -53,6 +53,7 @@ export const decode = (payload: Uint8Array, utf8: Utf8Codec): CloseFrame | Proto
   if (payload.length === 1) return protocolError("5.5.1", "close payload of one byte")
   const code = (payload[0]! << 8) | payload[1]!
   if (!isCloseCode(code)) return protocolError("7.4", `close code ${code} may not be sent`)
+  if (payload.length === 2) return { code, reason: "" }
   const reason = utf8.decode(payload, 2, payload.length)
   return reason === undefined ? invalidUtf8("close reason is not UTF-8") : { code, reason }
 }
@@ -68,6 +69,6 @@ export const encode = (close: CloseFrame, utf8: Utf8Codec): Uint8Array => {
   const payload = new Uint8Array(2 + utf8.byteLength(close.reason))
   payload[0] = close.code >>> 8
   payload[1] = close.code & 0xff
-  utf8.encodeInto(close.reason, payload, 2)
+  if (close.reason !== "") utf8.encodeInto(close.reason, payload, 2)
   return payload
 }
