@@ -4,13 +4,15 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as MutableList from "effect/MutableList"
 import type { MessageDeflater } from "./Compression.ts"
 import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
-import { notOpen, Turns } from "./internal/turns.ts"
+import { Backlog } from "./internal/backlog.ts"
+import { flushSoon } from "./internal/flushing.ts"
+import { frameLength, Outgoing } from "./internal/outgoing.ts"
+import { notOpen, Waiting } from "./internal/turns.ts"
 import { isPrepared, type Message, type Prepared } from "./Message.ts"
-import { Opcode, rsv1 } from "./protocol/Frame.ts"
-import { FrameEncoder, headerLength } from "./protocol/FrameEncoder.ts"
+import { Opcode } from "./protocol/Frame.ts"
+import { FrameEncoder } from "./protocol/FrameEncoder.ts"
 import type { Utf8Codec } from "./protocol/Utf8.ts"
 import type { Transport } from "./Transport.ts"
 import { QueueFull, SendError } from "./WebSocketError.ts"
@@ -66,33 +68,6 @@ export interface SendQueueOwner {
   readonly onFlushed: () => void
 }
 
-// A frame to send. Droppable are whole messages and, among the control frames, the answer to a Ping. A class, not a literal, for
-// the reason of `Consumer` in ReceiveQueue.ts: many may wait long.
-class Outgoing {
-  readonly opcode: Opcode
-  readonly payload: Message | Prepared
-  readonly length: number
-  readonly size: number
-  readonly fin: boolean
-  readonly droppable: boolean
-
-  constructor(
-    opcode: Opcode,
-    payload: Message | Prepared,
-    length: number,
-    size: number,
-    fin: boolean,
-    droppable: boolean
-  ) {
-    this.opcode = opcode
-    this.payload = payload
-    this.length = length
-    this.size = size
-    this.fin = fin
-    this.droppable = droppable
-  }
-}
-
 const flushThreshold = 64 * 1024
 // Control frames wait beside the queue, so they have a bound of their own.
 const maxWaitingControls = 64
@@ -107,9 +82,8 @@ const maxPerTurn = 1024
  * **Details**
  *
  * There is no writer fiber: the bound is accounting, and a suspended sender is resumed when the transport drains. While
- * the transport takes bytes, a message is encoded straight into the outgoing buffer. While it is busy, frames wait in
- * `queue` and control frames overtake them in `controls`. Messages accepted during a streamed message wait behind it in
- * `held`.
+ * the transport takes bytes, a message is encoded straight into the outgoing buffer. While it is busy, frames wait, and
+ * control frames overtake the others. Messages accepted during a streamed message wait behind it.
  *
  * @category models
  * @since 0.1.0
@@ -117,6 +91,7 @@ const maxPerTurn = 1024
 export class SendQueue {
   private readonly options: SendQueueOptions
   private readonly owner: SendQueueOwner
+  private readonly masked: boolean
   // There only while something is encoded and not yet written.
   private encoder: FrameEncoder | undefined
   // Measuring a text is a pass over it; up to this many bytes, room for the worst case is cheaper.
@@ -125,12 +100,10 @@ export class SendQueue {
   private flushing = false
   private scheduled = false
 
-  // Allocated when first used, as all that waits: most connections never have to.
-  private queue: MutableList.MutableList<Outgoing> | undefined
-  private controls: Array<Outgoing> | undefined
-  // The messages behind a streamed one, while there is one.
-  private held: MutableList.MutableList<Outgoing> | undefined
-  private heldBytes = 0
+  // Made when first used, as all that waits: most connections never have to.
+  private backlog: Backlog | undefined
+  private waiting: Waiting | undefined
+  private drainWaiters: Array<(effect: Effect.Effect<void, SendError>) => void> | undefined
 
   // All that was accepted and not yet handed over; of it, what is encoded, and what the transport still reads, being busy.
   private messages = 0
@@ -139,14 +112,13 @@ export class SendQueue {
   private encodedBytes = 0
   private inFlight: { readonly messages: number; readonly bytes: number } | undefined
 
-  private waiting: Waiting | undefined
-  private drainWaiters: Array<(effect: Effect.Effect<void, SendError>) => void> | undefined
   // Whether the end of the connection prevented something accepted from being sent.
   private hasLost = false
 
   constructor(options: SendQueueOptions, owner: SendQueueOwner) {
     this.options = options
     this.owner = owner
+    this.masked = options.maskKey !== undefined
     // What is to be compressed has to be measured.
     this.maxUnmeasured = Math.min(4 * 1024, (owner.deflater?.threshold ?? Infinity) - 1)
   }
@@ -207,7 +179,7 @@ export class SendQueue {
   sendUnsafe(message: Message | Prepared, overflow: Overflow): "Accepted" | "Dropped" | "Full" | "NotOpen" {
     if (this.phase !== "Accepting") return "NotOpen"
     if (typeof message === "string" ? this.sendShortText(message) : this.sendDirect(message)) return "Accepted"
-    const outgoing = this.outgoing(message)
+    const outgoing = Outgoing.message(message, this.options.utf8, this.masked)
     if (this.isWaitedFor || !this.hasRoom(outgoing.size)) {
       if (overflow === "suspend" || overflow === "fail") return "Full"
       if (overflow === "drop-newest") return "Dropped"
@@ -218,7 +190,7 @@ export class SendQueue {
       // What is in flight cannot be dropped; if it leaves no room, nothing else is dropped in vain.
       const { messages = 0, bytes = 0 } = this.inFlight ?? {}
       if (messages > 0 && bytes + outgoing.size > this.options.maxQueuedBytes) return "Dropped"
-      this.dropOldest(outgoing.size)
+      this.backlog?.dropUntil(() => this.fits(outgoing.size), (dropped) => this.forget(dropped))
       if (!this.fits(outgoing.size)) return "Dropped"
     }
     this.acceptMessage(outgoing)
@@ -227,23 +199,24 @@ export class SendQueue {
 
   /** Tells whether a streamed message has begun and not ended. */
   get isStreaming(): boolean {
-    return this.held !== undefined
+    return this.backlog !== undefined && this.backlog.isHolding
   }
 
   /** Appends a frame of the streamed message, suspending while there is no room; the one with `fin` ends the message. */
   sendFragment(opcode: Opcode, payload: Uint8Array, fin: boolean): Effect.Effect<void, SendError> {
-    const size = this.frameLength(payload.length)
-    const outgoing = new Outgoing(opcode, payload, payload.length, size, fin, false)
+    const outgoing = Outgoing.fragment(opcode, payload, fin, this.masked)
     return this.turns.fragments.take(
       () => {
         // What is held waits for this message to end, so it must not be in the way of its frames.
-        const others = this.bytes - this.heldBytes
-        return others === 0 || others + size <= this.options.maxQueuedBytes
+        const others = this.bytes - (this.backlog?.heldBytes ?? 0)
+        return others === 0 || others + outgoing.size <= this.options.maxQueuedBytes
       },
       () => {
-        this.held ??= MutableList.make()
+        this.frames.beginHolding()
         this.accept(outgoing)
-        if (fin) this.releaseHeld()
+        if (!fin) return
+        this.frames.endHolding()
+        this.schedule()
       },
       this
     )
@@ -266,8 +239,7 @@ export class SendQueue {
   /** Answers a Ping; while the transport is busy, only the latest answer waits (RFC 6455, section 5.5.3). */
   pong(payload: Uint8Array): void {
     if (this.phase !== "Accepting") return
-    const waiting = this.controls?.findIndex((frame) => frame.droppable) ?? -1
-    if (waiting >= 0) this.bytes -= this.controls!.splice(waiting, 1)[0]!.size
+    this.bytes -= this.backlog?.takePong()?.size ?? 0
     this.control(this.controlFrame(Opcode.pong, payload, true))
   }
 
@@ -285,8 +257,10 @@ export class SendQueue {
     if (this.phase !== "Accepting") return
     this.phase = "Sealed"
     // A data frame cannot follow an unfinished message (section 5.4), so what waits behind one is never sent.
-    if (this.held !== undefined) this.discard(this.held)
-    if (discard && this.queue !== undefined) this.discard(this.queue)
+    for (const outgoing of this.backlog?.discard(discard) ?? []) {
+      this.hasLost = true
+      this.forget(outgoing)
+    }
     this.accept(this.controlFrame(Opcode.close, payload))
     this.waiting?.end()
   }
@@ -295,8 +269,7 @@ export class SendQueue {
   end(): void {
     this.phase = "Ended"
     this.hasLost ||= this.messages > 0
-    this.queue = this.held = this.controls = undefined
-    this.encoder = this.inFlight = undefined
+    this.backlog = this.encoder = this.inFlight = undefined
     this.messages = this.bytes = 0
     this.waiting?.end()
     this.settleDrained()
@@ -349,12 +322,10 @@ export class SendQueue {
 
   private write(): void {
     while (!this.isBusy && !this.hasEnded) {
-      if (this.controls !== undefined) {
-        for (const frame of this.controls) this.encode(frame)
-        this.controls = undefined
-      }
-      while (!this.isQueueEmpty && this.encodedLength < flushThreshold) {
-        this.encode(MutableList.take(this.queue!) as Outgoing)
+      const { backlog } = this
+      if (backlog !== undefined) {
+        for (const frame of backlog.takeControls()) this.encode(frame)
+        while (!backlog.isEmpty && this.encodedLength < flushThreshold) this.encode(backlog.take())
       }
       const { encodedBytes: bytes, encodedMessages: messages, encoder } = this
       if (encoder === undefined) return
@@ -384,12 +355,12 @@ export class SendQueue {
     if (this.encodedLength >= flushThreshold) return this.flush()
     if (this.scheduled || this.flushing || this.isBusy) return
     this.scheduled = true
-    if (unflushed.push(this) === 1) queueMicrotask(flushAll)
+    flushSoon(this)
   }
 
   // Whether a message would be encoded at once.
   private get isDirect(): boolean {
-    return !this.isBusy && this.isQueueEmpty && this.held === undefined && !this.isWaitedFor
+    return !this.isBusy && this.isQueueEmpty && !this.isStreaming && !this.isWaitedFor
   }
 
   private get isBusy(): boolean {
@@ -408,26 +379,26 @@ export class SendQueue {
     return this.encoder === undefined ? 0 : this.encoder.bytes
   }
 
-  private frameLength(length: number): number {
-    return headerLength(length, this.options.maskKey !== undefined) + length
-  }
-
   private get encoding(): FrameEncoder {
     return this.encoder ??= FrameEncoder.borrow(this.options)
   }
 
   private get isQueueEmpty(): boolean {
-    return this.queue === undefined || this.queue.length === 0
+    return this.backlog === undefined || this.backlog.isEmpty
+  }
+
+  private get frames(): Backlog {
+    return this.backlog ??= new Backlog()
   }
 
   private get waitingControls(): number {
-    return this.controls?.length ?? 0
+    return this.backlog === undefined ? 0 : this.backlog.waitingControls
   }
 
   // There is room for the text however long its encoding is: it is encoded without being measured.
   private sendShortText(text: string): boolean {
     const longest = text.length * 3
-    if (!this.isDirect || longest > this.maxUnmeasured || !this.fits(this.frameLength(longest))) return false
+    if (!this.isDirect || longest > this.maxUnmeasured || !this.fits(frameLength(longest, this.masked))) return false
     this.sent(this.encoding.shortText(text))
     return true
   }
@@ -436,8 +407,8 @@ export class SendQueue {
   private sendDirect(message: Uint8Array | Prepared): boolean {
     if (!this.isDirect || this.owner.deflater !== undefined) return false
     const prepared = isPrepared(message)
-    if (prepared && this.options.maskKey !== undefined) return false
-    const size = prepared ? message.frame.length : this.frameLength(message.length)
+    if (prepared && this.masked) return false
+    const size = prepared ? message.frame.length : frameLength(message.length, false)
     if (!this.fits(size)) return false
     if (prepared) this.encoding.encoded(message.frame)
     else this.encoding.frame(Opcode.binary, message, true)
@@ -453,67 +424,44 @@ export class SendQueue {
     this.schedule()
   }
 
-  private outgoing(payload: Message | Prepared): Outgoing {
-    const message = isPrepared(payload) ? payload.message : payload
-    const text = typeof message === "string"
-    const length = text ? this.options.utf8.byteLength(message) : message.length
-    const size = this.frameLength(length)
-    return new Outgoing(text ? Opcode.text : Opcode.binary, payload, length, size, true, true)
-  }
-
   private controlFrame(opcode: Opcode, payload: Uint8Array, droppable = false): Outgoing {
-    const { length } = payload
-    return new Outgoing(opcode, payload, length, this.frameLength(length), true, droppable)
+    return Outgoing.control(opcode, payload, droppable, this.masked)
   }
 
   private accept(outgoing: Outgoing): void {
     this.count(outgoing)
     if (!this.isBusy && this.isQueueEmpty) this.encode(outgoing)
-    else MutableList.append(this.queue ??= MutableList.make(), outgoing)
+    else this.frames.append(outgoing)
     this.schedule()
   }
 
   private acceptMessage(outgoing: Outgoing): void {
-    if (this.held === undefined) return this.accept(outgoing)
+    if (!this.isStreaming) return this.accept(outgoing)
     this.count(outgoing)
-    this.heldBytes += outgoing.size
-    MutableList.append(this.held, outgoing)
+    this.frames.hold(outgoing)
   }
 
   private control(frame: Outgoing): void {
     this.count(frame)
-    if (this.isBusy) (this.controls ??= []).push(frame)
+    if (this.isBusy) this.frames.appendControl(frame)
     else this.encode(frame)
     this.schedule()
   }
 
   private count(outgoing: Outgoing): void {
-    this.messages += messagesIn(outgoing)
+    this.messages += outgoing.messages
     this.bytes += outgoing.size
   }
 
+  private forget(outgoing: Outgoing): void {
+    this.messages -= outgoing.messages
+    this.bytes -= outgoing.size
+  }
+
   private encode(outgoing: Outgoing): void {
-    const { fin, length, opcode, payload } = outgoing
-    this.encodedMessages += messagesIn(outgoing)
+    this.encodedMessages += outgoing.messages
     this.encodedBytes += outgoing.size
-    const { deflater } = this.owner
-    if (deflater !== undefined && opcode < Opcode.close) {
-      const deflated = deflater.deflate(opcode, payload, length, fin)
-      if (deflated !== undefined) {
-        return this.encoding.frame(opcode, deflated, fin, opcode === Opcode.continuation ? 0 : rsv1)
-      }
-    }
-    if (typeof payload === "string") {
-      this.encoding.text(payload, length)
-    } else if (!isPrepared(payload)) {
-      this.encoding.frame(opcode, payload, fin)
-    } else if (this.options.maskKey === undefined) {
-      this.encoding.encoded(payload.frame)
-    } else if (typeof payload.message === "string") {
-      this.encoding.text(payload.message, length)
-    } else {
-      this.encoding.frame(opcode, payload.message, fin)
-    }
+    outgoing.encode(this.encoding, this.owner.deflater)
   }
 
   private hasRoom(size: number): boolean {
@@ -525,12 +473,12 @@ export class SendQueue {
 
   // A message larger than the bound is taken where nothing else waits. Behind a streamed message, something would.
   private fits(size: number): boolean {
-    return (this.messages === 0 && this.held === undefined) ||
+    return (this.messages === 0 && !this.isStreaming) ||
       (this.messages < this.options.maxQueuedMessages && this.bytes + size <= this.options.maxQueuedBytes)
   }
 
   private suspend(message: Message | Prepared): Effect.Effect<void, SendError> {
-    const outgoing = this.outgoing(message)
+    const outgoing = Outgoing.message(message, this.options.utf8, this.masked)
     return this.turns.senders.take(
       () => this.fits(outgoing.size),
       () => this.acceptMessage(outgoing),
@@ -544,39 +492,6 @@ export class SendQueue {
       if (this.phase !== "Accepting") this.waiting.end()
     }
     return this.waiting
-  }
-
-  private releaseHeld(): void {
-    MutableList.appendAll(this.queue ??= MutableList.make(), MutableList.takeAll(this.held!))
-    this.held = undefined
-    this.heldBytes = 0
-    this.schedule()
-  }
-
-  private dropOldest(size: number): void {
-    for (const list of [this.queue, this.held]) {
-      if (list === undefined) continue
-      const kept: Array<Outgoing> = []
-      while (!this.fits(size) && list.length > 0) {
-        const oldest = MutableList.take(list) as Outgoing
-        if (oldest.droppable) this.forget(oldest, list)
-        else kept.push(oldest)
-      }
-      MutableList.prependAll(list, kept)
-    }
-  }
-
-  private discard(list: MutableList.MutableList<Outgoing>): void {
-    for (const outgoing of MutableList.takeAll(list)) {
-      this.hasLost = true
-      this.forget(outgoing, list)
-    }
-  }
-
-  private forget(outgoing: Outgoing, list: MutableList.MutableList<Outgoing>): void {
-    this.messages -= messagesIn(outgoing)
-    this.bytes -= outgoing.size
-    if (list === this.held) this.heldBytes -= outgoing.size
   }
 
   private get drainedResult(): Effect.Effect<void, SendError> {
@@ -594,39 +509,3 @@ export class SendQueue {
     return new SendError({ reason: new QueueFull({ queuedMessages: this.messages, queuedBytes: this.bytes }) })
   }
 }
-
-// Who waits for room, and who for the end of it all.
-class Waiting {
-  readonly fragments = new Turns()
-  readonly controls = new Turns()
-  readonly senders = new Turns()
-  readonly seal = new Turns()
-
-  serve(): boolean {
-    const fragments = this.fragments.serve()
-    const controls = this.controls.serve()
-    return this.senders.serve() || fragments || controls
-  }
-
-  end(): void {
-    for (const turns of [this.fragments, this.controls, this.senders, this.seal]) turns.end()
-  }
-}
-
-// What is to be flushed at the end of this turn, by one microtask for all.
-let unflushed: Array<SendQueue> = []
-
-const flushAll = (): void => {
-  const queues = unflushed
-  unflushed = []
-  let flushed = 0
-  try {
-    while (flushed < queues.length) queues[flushed++]!.flush()
-  } finally {
-    // What a callback of one connection throws is no affair of the others.
-    for (const queue of queues.slice(flushed)) queueMicrotask(() => queue.flush())
-  }
-}
-
-// A streamed message counts once, with its last frame.
-const messagesIn = (outgoing: Outgoing): number => outgoing.fin && outgoing.opcode < Opcode.close ? 1 : 0

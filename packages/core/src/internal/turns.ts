@@ -78,3 +78,21 @@ export class Turns {
     for (const turn of this.waiting?.splice(0) ?? []) turn.resume(Effect.fail(notOpen))
   }
 }
+
+/** Who waits to send, and who for the end of it all. */
+export class Waiting {
+  readonly fragments = new Turns()
+  readonly controls = new Turns()
+  readonly senders = new Turns()
+  readonly seal = new Turns()
+
+  serve(): boolean {
+    const fragments = this.fragments.serve()
+    const controls = this.controls.serve()
+    return this.senders.serve() || fragments || controls
+  }
+
+  end(): void {
+    for (const turns of [this.fragments, this.controls, this.senders, this.seal]) turns.end()
+  }
+}
