@@ -217,10 +217,16 @@ export const layer: Layer.Layer<Rooms, never, RoomBroker.RoomBroker> = Layer.eff
             return broker.leave(room.name, id)
           })
       )
+      const isIn = () => local.members.get(connection) === member
+      // Who has left would never leave again; nor would who does meanwhile.
       const update = (metadata: Metadata) =>
         Effect.flatMap(Effect.orDie(room.metadata.encode(metadata)), (metadata) =>
-          // Who has left would never leave again.
-          local.members.get(connection) === member ? broker.enter(room.name, { id, metadata }) : Effect.void)
+          isIn()
+            ? Effect.ensuring(
+              broker.enter(room.name, { id, metadata }),
+              Effect.suspend(() => isIn() ? Effect.void : broker.leave(room.name, id))
+            )
+            : Effect.void)
       // Before the others see it: who cannot have all that was missed does not come in.
       const missed = from === undefined ? undefined : yield* missedSince(room, local, from)
       yield* update(metadata as Metadata)

@@ -83,6 +83,25 @@ describe("joining with a position", () => {
     }).pipe(Effect.provide(Layer.provideMerge(Rooms.layer, RoomBroker.layerMemory))))
 })
 
+describe("a history", () => {
+  it.effect.each(
+    [
+      ["number alone", { messages: 2, age: "Infinity" }, "30 seconds", [2, 3]],
+      ["age alone", { messages: Infinity, age: "1 minute" }, "40 seconds", [3]]
+    ] as const
+  )("may be bounded by %s", ([_, history, between, expected]) =>
+    Effect.gen(function*() {
+      const room = Room.make("kept", { history, stamp })
+      for (const message of ["a", "b", "c"]) {
+        yield* publishAll(room, message)
+        yield* TestClock.adjust(between)
+      }
+      const { peer } = yield* enter(room, {}, { from: "oldest" })
+      yield* publishAll(room, "d")
+      assert.deepStrictEqual(yield* frames(peer, expected.length + 1), letters(expected[0], 4))
+    }).pipe(memory))
+})
+
 describe("insufficient history", () => {
   const refused = (room: Room.Room<void, never>, from: Room.Position) =>
     Effect.gen(function*() {

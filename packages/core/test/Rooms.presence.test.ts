@@ -2,7 +2,7 @@ import * as Room from "@effect-ws/core/Room"
 import * as RoomBroker from "@effect-ws/core/RoomBroker"
 import * as Rooms from "@effect-ws/core/Rooms"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Queue, Schema, SchemaGetter, Stream } from "effect"
+import { Effect, Fiber, Latch, Layer, Queue, Schema, SchemaGetter, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { frames, isWaiting, open, openStalled, settle, start } from "./fixture.ts"
 import { enterAs, layerWithBroker, otherRooms, Person, shown, talkative } from "./rooms.ts"
@@ -39,6 +39,24 @@ describe("presence", () => {
       yield* membership.update({ name: "Ghost" })
       assert.deepStrictEqual((yield* rooms.members(people)).map(({ metadata }) => metadata.name), ["Ada"])
     }).pipe(memory))
+
+  it.effect.each(["ends", "is interrupted"])("who leaves during a change has left, however that %s", (how) => {
+    const isFree = Latch.makeUnsafe(true)
+    const layer = layerWithBroker((broker) => ({
+      enter: (room, member) =>
+        Effect.andThen(isFree.await, Effect.tap(broker.enter(room, member), () => Effect.yieldNow))
+    }))
+    return Effect.gen(function*() {
+      const rooms = yield* Rooms.Rooms
+      const { membership } = yield* enterAs(people, "Grace")
+      isFree.closeUnsafe()
+      const changing = yield* start(membership.update({ name: "Ghost" }))
+      yield* membership.leave
+      isFree.openUnsafe()
+      yield* how === "ends" ? Fiber.join(changing) : Effect.andThen(Effect.yieldNow, Fiber.interrupt(changing))
+      assert.deepStrictEqual(yield* rooms.members(people), [])
+    }).pipe(Effect.provide(layer))
+  })
 
   it.effect("metadata may be whatever has a schema", () =>
     Effect.gen(function*() {

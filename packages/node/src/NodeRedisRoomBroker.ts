@@ -69,8 +69,8 @@ export interface Options {
  *
  * A Redis that comes back with older data, after a restart from a snapshot or a failover to a replica that was behind, is
  * noticed by what processes and clients have seen. A lost message that no process knows of any more is missed in silence by
- * who has not seen it. The first replica of a Redis without one looks like that, too: rooms without a history are told a
- * `Gap` then.
+ * who has not seen it. A Redis that gets its first replica, or has been without one for an hour, looks as if it had started
+ * anew, too: rooms without a history are told a `Gap` then.
  *
  * **Example** (Rooms across processes)
  *
@@ -126,7 +126,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const inRoom = (room: string) => <A, R>(effect: Effect.Effect<A, BrokerUnavailable, R>) =>
     Effect.mapError(effect, (reason) => new RoomError({ room, reason }))
   // How long the offsets of a room go on: while its history may be asked for, and its lease be renewed.
-  const remembered = ({ age }: History): number => Duration.toMillis(age) + lease
+  const remembered = ({ age }: History): number => whole(Duration.toMillis(age) + lease)
 
   const mark = (shard: Shard) => evaluate(Scripts.mark, shard.index, newId(), RedisEvents.body({ kind: "Mark" }))
 
@@ -219,14 +219,13 @@ const make = Effect.fnUntraced(function*(options: Options) {
   yield* Effect.addFinalizer(() => Effect.ignore(evaluate(Scripts.release, newId(), node)))
   yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(lease / 3), Effect.ignore(renew))))
 
-  const stateOf = (attachment: Attachment): Effect.Effect<RoomState, BrokerUnavailable> => {
-    const { history, room, seen } = attachment
-    const remember = history === undefined ? [] : [remembered(history)]
-    const known = seen === undefined ? [] : [seen.epoch, seen.offset]
+  const stateOf = ({ history, room }: Attachment) => (seen: ReadonlyArray<Position>) => {
+    const known = seen.flatMap(({ epoch, offset }) => [epoch, offset])
+    const remember = history === undefined ? [] : [remembered(history), ...known]
     const body = RedisEvents.body({ kind: "Lost", room })
     return Effect.map(
-      evaluate(Scripts.snapshot, shardOf(room), newId(), body, room, ...remember, ...known),
-      (reply) => {
+      evaluate(Scripts.snapshot, shardOf(room), newId(), body, room, ...remember),
+      (reply): RoomState => {
         const [epoch, seq, fields, roomEpoch, offset] = reply as [Buffer, Buffer, Array<Buffer>, Buffer?, Buffer?]
         return {
           epoch: String(epoch),
@@ -241,7 +240,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   // What a room has kept, or the first part of it, and up to where; nothing if that is not all there was.
   const keptSince = (room: string, from: Position | "oldest", ...atMost: [] | [number]) =>
     Effect.map(
-      evaluate(Scripts.since, room, ...(from === "oldest" ? ["", 0] : [from.epoch, from.offset]), ...atMost),
+      evaluate(Scripts.since, room, ...(from === "oldest" ? ["", -1] : [from.epoch, from.offset]), ...atMost),
       (reply) => {
         if (reply === null) return undefined
         const [epoch, last, entries] = reply as [Buffer, Buffer, Array<Buffer>]
@@ -296,7 +295,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
       Effect.suspend(() => {
         const keep = history === undefined
           ? []
-          : [history.messages, Duration.toMillis(history.age), remembered(history)]
+          : [whole(history.messages), whole(Duration.toMillis(history.age)), remembered(history)]
         const body = RedisEvents.published(room, publication)
         const index = shardOf(room)
         return inRoom(room)(Effect.map(evaluate(Scripts.publish, index, newId(), body, room, ...keep), (reply) => {
@@ -337,6 +336,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
 // A client may take its time for what it asked for, and all that it got from Redis waits in memory.
 const messagesAtOnce = 256
+// Redis counts and measures time in whole numbers. This one is more than a hundred thousand years.
+const whole = (number: number): number => Math.min(Math.ceil(number), 2 ** 52)
 const pipelined = { concurrency: 64, discard: true } as const
 
 // A room may have any name.

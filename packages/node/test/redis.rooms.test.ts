@@ -1,6 +1,7 @@
 import { type Message, Room, type Rooms } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Option, Queue, Schedule, Schema, Scope, Stream } from "effect"
+import { readFileSync } from "node:fs"
 import { administer, hasRedis, listen, numbers, process, RedisServer, withRedis } from "./redisServer.ts"
 
 // As it is sent.
@@ -173,6 +174,7 @@ describe.skipIf(!hasRedis)("history in Redis", { timeout: 60_000 }, () => {
       assert.strictEqual(yield* reason({ ...position, offset: 1 }), "InsufficientHistory")
       assert.strictEqual(yield* reason({ ...position, offset: 6 }), "InsufficientHistory")
       assert.strictEqual(yield* reason({ epoch: "other", offset: 4 }), "InsufficientHistory")
+      assert.strictEqual(yield* reason({ epoch: "", offset: 4 }), "InsufficientHistory")
       assert.strictEqual(yield* rooms.count(room), 1)
       assert.deepStrictEqual((yield* listen(rooms, room, { from: { ...position, offset: 2 } })).heard, range(3, 5))
       assert.deepStrictEqual((yield* listen(rooms, room, { from: "oldest" })).heard, range(3, 5))
@@ -203,6 +205,69 @@ describe.skipIf(!hasRedis)("history in Redis", { timeout: 60_000 }, () => {
       assert.deepStrictEqual((yield* listen(rooms, room, { from: "oldest" })).heard, ["new"])
       yield* Effect.sleep("600 millis")
       assert.deepStrictEqual((yield* listen(rooms, room, { from: "oldest" })).heard, [])
+    })))
+})
+
+describe.skipIf(!hasRedis)("a history in Redis may be bounded", { timeout: 60_000 }, () => {
+  it.live.each(
+    [
+      ["by number alone", { messages: 2, age: "Infinity" }],
+      ["by age alone", { messages: Infinity, age: "1 day" }],
+      ["by an age that is no whole number of milliseconds", { messages: 2, age: "60000.5 millis" }]
+    ] as const
+  )("%s", ([_, history]) =>
+    withRedis(Effect.gen(function*() {
+      const rooms = yield* process()
+      const room = Room.make("room", { history })
+      for (const message of ["1", "2", "3"]) yield* rooms.publish(room, message)
+      const { heard, until } = yield* listen(rooms, room, { from: "oldest" })
+      assert.deepStrictEqual(heard, history.messages === 2 ? ["2", "3"] : ["1", "2", "3"])
+      yield* rooms.publish(room, "4")
+      yield* until((heard) => heard.at(-1) === "4")
+    })))
+})
+
+describe.skipIf(!hasRedis)("a Redis that is used for something else, too", { timeout: 60_000 }, () => {
+  it.live("databases are apart, though all channels of a server are in all of them", () =>
+    withRedis(Effect.gen(function*() {
+      const room = numbers("room")
+      const all = yield* Effect.forEach([0, 1, 2], (database) =>
+        Effect.gen(function*() {
+          const rooms = yield* process({}, undefined, { database })
+          return { database, rooms, listener: yield* listen(rooms, room) }
+        }))
+      for (const { database, rooms } of all) {
+        for (let i = 1; i <= 3; i++) yield* rooms.publish(room, 10 * database + i)
+      }
+      for (const { database, listener: { heard, until } } of all) {
+        yield* until((heard) => heard.at(-1) === String(10 * database + 3))
+        assert.deepStrictEqual(heard, [1, 2, 3].map((i) => String(10 * database + i)))
+      }
+    })))
+
+  it.live("the user of the documentation may do all that is needed, and listens no longer than there is somebody", () =>
+    withRedis(Effect.gen(function*() {
+      const command = yield* administer
+      const documentation = readFileSync(new URL("../../../docs/scaling-out.md", import.meta.url), "utf8")
+      const needed = documentation.slice(
+        documentation.indexOf("The user that"),
+        documentation.indexOf("## When a process")
+      )
+      const commands = [...needed.matchAll(/`([A-Z]+)`/g)].map(([_, name]) => `+${name}`)
+      yield* command("ACL", "SETUSER", "app", "on", ">app", "~effect-ws:*", "&effect-ws:*", ...commands)
+      const people = Room.make("people", { member: Schema.String, history: { messages: 2 } })
+      const rooms = yield* process({ lease: "300 millis" }, "app")
+      const { membership, until } = yield* listen(rooms, people, { metadata: "Ada", from: "oldest" })
+      for (const message of ["1", "2", "3"]) yield* rooms.publish(people, message)
+      yield* until((heard) => heard.at(-1) === "3")
+      yield* membership.update("Countess")
+      yield* membership.leave
+      // Meanwhile, the lease is renewed and both connections are pinged.
+      yield* Effect.repeat(command<ReadonlyArray<string>>("PUBSUB", "CHANNELS"), {
+        schedule: Schedule.spaced("50 millis"),
+        until: ({ length }) => length === 0
+      })
+      assert.deepStrictEqual(yield* command("ACL", "LOG"), [])
     })))
 })
 

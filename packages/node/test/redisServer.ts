@@ -80,14 +80,21 @@ export class RedisServer extends Context.Service<RedisServer, {
 export const withRedis = <A, E>(effect: Effect.Effect<A, E, RedisServer | Scope.Scope>) =>
   effect.pipe(Effect.scoped, Effect.provide([RedisServer.layer, Logger.layer([])]))
 
-/** Rooms as a process of its own would have them; closing the scope ends it. It may be another user than the default one. */
-export const process = (options: NodeRedisRoomBroker.Options = {}, username?: string) =>
+/**
+ * Rooms as a process of its own would have them; closing the scope ends it. It may be another user than the default one, and
+ * use another database.
+ */
+export const process = (
+  options: NodeRedisRoomBroker.Options = {},
+  username?: string,
+  redis: { readonly database?: number } = {}
+) =>
   Effect.gen(function*() {
     const server = yield* RedisServer
     const url = username === undefined ? server.url : server.url.replace("//", `//${username}:${username}@`)
     const layer = Rooms.layer.pipe(
       Layer.provide(NodeRedisRoomBroker.layer(options)),
-      Layer.provide(NodeRedis.layer({ url }))
+      Layer.provide(NodeRedis.layer({ url, ...redis }))
     )
     return Context.get(yield* Layer.build(Layer.fresh(layer)), Rooms.Rooms)
   })

@@ -12,13 +12,13 @@ interface Entry {
 }
 
 /**
- * A ring of the latest messages: the one with offset `n` lies at `n` modulo its size.
+ * The latest messages, by their offsets.
  */
 export class RoomHistory {
   private readonly epoch: string
   private readonly size: number
   private readonly age: number
-  private readonly ring: Array<Entry | undefined> = []
+  private readonly entries = new Map<number, Entry>()
   // The offsets of the oldest message that is kept, and of the latest: the first message has offset 1.
   private first = 1
   private last = 0
@@ -38,8 +38,8 @@ export class RoomHistory {
   append(message: Message, now: number): Position {
     this.touch(now)
     this.last++
-    this.ring[this.last % this.size] = { message: typeof message === "string" ? message : message.slice(), at: now }
-    this.first = Math.max(this.first, this.last - this.size + 1)
+    this.entries.set(this.last, { message: typeof message === "string" ? message : message.slice(), at: now })
+    if (this.entries.size > this.size) this.dropFirst()
     return this.position
   }
 
@@ -51,17 +51,14 @@ export class RoomHistory {
     }
     const messages: Array<Kept["messages"][number]> = []
     for (let offset = from === "oldest" ? this.first : from.offset + 1; offset <= this.last; offset++) {
-      messages.push({ message: this.at(offset).message, position: { epoch: this.epoch, offset } })
+      messages.push({ message: this.entries.get(offset)!.message, position: { epoch: this.epoch, offset } })
     }
     return { messages, position: this.position, hasMore: false }
   }
 
   /** Drops what is too old. */
   prune(now: number): void {
-    while (this.first <= this.last && this.at(this.first).at + this.age <= now) {
-      this.ring[this.first % this.size] = undefined
-      this.first++
-    }
+    while (this.first <= this.last && this.entries.get(this.first)!.at + this.age <= now) this.dropFirst()
   }
 
   /** Notes that the room is used: its epoch goes on for as long as messages are kept. */
@@ -73,7 +70,8 @@ export class RoomHistory {
     return this.touchedAt + this.age <= now
   }
 
-  private at(offset: number): Entry {
-    return this.ring[offset % this.size]!
+  private dropFirst(): void {
+    this.entries.delete(this.first)
+    this.first++
   }
 }

@@ -29,7 +29,10 @@ export const make = Effect.fnUntraced(function*(options: {
 }) {
   const { client } = yield* NodeRedis
   const random = yield* Random.Random
-  const { lease, prefix, timeout } = options
+  const { lease, timeout } = options
+  // The databases of a Redis have all channels in common.
+  const database = client.options?.database ?? 0
+  const prefix = database === 0 ? options.prefix : `${options.prefix}${database}:`
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
 
   const bounded = <A>(effect: Effect.Effect<A, BrokerUnavailable>) =>

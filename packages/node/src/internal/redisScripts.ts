@@ -180,19 +180,22 @@ if redis.call('HDEL', prefix .. 'members:' .. room, id) == 1 then emit(shard, ca
 `)
 
 /**
- * shard, candidate epoch, body, room; with a history, also for how many milliseconds the room is remembered, and perhaps the
- * latest position that was seen. If Redis has lost that, no position of before counts any more, and the body tells all.
+ * shard, candidate epoch, body, room; with a history, also for how many milliseconds the room is remembered, and the epochs
+ * and offsets of positions that were seen. If Redis has lost one, no position of before counts any more, and the body tells all.
  *
  * Gives the epoch and the sequence of the shard, the members (id, "node\nmetadata", id, ...) and, with a history, the epoch
  * and the last offset of the room.
  */
 export const snapshot = script(
   `
-local shard, candidate, body, room, remember, seenEpoch, seenOffset = unpack(ARGV)
-local upTo, lossBeyond
-if seenEpoch then upTo, lossBeyond = endOf(room, seenEpoch) end
-if seenEpoch and tonumber(seenOffset) > (upTo or lossBeyond) then
-  local epoch = int(losses(seenEpoch) + 1) .. '-' .. candidate
+local shard, candidate, body, room, remember = unpack(ARGV)
+local lost
+for i = 6, #ARGV, 2 do
+  local upTo, lossBeyond = endOf(room, ARGV[i])
+  if tonumber(ARGV[i + 1]) > (upTo or lossBeyond) then lost = math.max(lost or 0, losses(ARGV[i]) + 1) end
+end
+if lost then
+  local epoch = int(lost) .. '-' .. candidate
   redis.call('HSET', prefix .. 'history:' .. room, 'epoch', epoch, 'run', run())
   forget(room, math.huge)
   emit(shard, candidate, '', body)
@@ -218,7 +221,7 @@ for i = 1, #ARGV, 2 do redis.call('PEXPIRE', prefix .. 'history:' .. ARGV[i], AR
 `)
 
 /**
- * room, epoch, offset, perhaps how many at most; an empty epoch stands for all. Gives the epoch, the last offset, and what is
+ * room, epoch, offset, perhaps how many at most; a negative offset stands for all. Gives the epoch, the last offset, and what is
  * kept after the offset (an id, the epoch and a body each), the oldest first; nothing if that is not all there was.
  */
 export const since = script(
@@ -230,7 +233,7 @@ if not known[1] then return false end
 local last = tonumber(known[3] or '0')
 local stream = prefix .. 'stream:' .. room
 local first = prune(stream, tonumber(known[4] or '0')) or last + 1
-if epoch == '' then
+if offset < 0 then
   offset = first - 1
 else
   local upTo = endOf(room, epoch)

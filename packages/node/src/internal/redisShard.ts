@@ -70,8 +70,8 @@ export class Attachment {
   readonly room: string
   readonly history: History | undefined
 
-  /** The latest position that is known to have been given out, in the epoch in which the room was last synchronized. */
-  seen: Position | undefined
+  /** How far each epoch is known to have gone, since the room was last synchronized. */
+  private readonly seen = new Map<string, number>()
 
   private readonly deliver: (event: BrokerEvent) => void
   private readonly onLost: () => void
@@ -102,8 +102,9 @@ export class Attachment {
     else this.receive(arrival.event)
   }
 
-  expect(position: Position): void {
-    if (this.seen?.epoch === position.epoch && this.seen.offset < position.offset) this.seen = position
+  /** Notes that there is such a position. */
+  expect({ epoch, offset }: Position): void {
+    this.seen.set(epoch, Math.max(offset, this.seen.get(epoch) ?? 0))
   }
 
   /** Something is missing. */
@@ -115,11 +116,11 @@ export class Attachment {
   }
 
   /**
-   * Goes on from the state of the room. If that is not the beginning, what was missed comes before, as far as the room has
-   * kept it.
+   * Goes on from the state of the room, which is asked for with the positions that are known. If that is not the beginning,
+   * what was missed comes before, as far as the room has kept it.
    */
   synchronize<E>(
-    state: Effect.Effect<RoomState, E>,
+    state: (seen: ReadonlyArray<Position>) => Effect.Effect<RoomState, E>,
     since: ((position: Position) => Effect.Effect<ReadonlyArray<KeptEvent> | undefined, E>) | undefined
   ): Effect.Effect<void, E> {
     return Effect.gen({ self: this }, function*() {
@@ -127,13 +128,15 @@ export class Attachment {
         const { losses } = this
         // What came before is in the answer.
         this.held = []
-        const known = yield* state
+        const seen = Array.from(this.seen, ([epoch, offset]) => ({ epoch, offset }))
+        const known = yield* state(seen)
         const missed = since && this.position && (yield* since(this.position))
         if (losses !== this.losses) continue
         const { held } = this
         this.held = undefined
         this.known = known
-        this.see(known.position)
+        for (const { epoch, offset } of seen) if (this.seen.get(epoch) === offset) this.seen.delete(epoch)
+        if (known.position !== undefined) this.expect(known.position)
         if (missed === undefined) {
           if (since !== undefined) this.deliver({ _tag: "Gap" })
           this.reach(known.position)
@@ -156,7 +159,7 @@ export class Attachment {
   private receive(event: BrokerEvent): void {
     if (event._tag === "Published" && event.position !== undefined) {
       this.reach(event.position)
-      this.see(event.position)
+      this.expect(event.position)
     }
     this.deliver(event)
   }
@@ -164,10 +167,5 @@ export class Attachment {
   private reach(position: Position | undefined): void {
     this.position = position
     if (position !== undefined) this.reached.set(position.epoch, position.offset)
-  }
-
-  private see(position: Position | undefined): void {
-    if (this.seen === undefined || this.seen.epoch !== position?.epoch) this.seen = position
-    else this.expect(position)
   }
 }
