@@ -16,9 +16,12 @@ import { createServer } from "node:net"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { env } from "node:process"
 
-export const hasRedis = spawnSync("redis-server", ["--version"]).status === 0
-if (!hasRedis) console.log("skipped, as there is no redis-server: rooms across processes")
+// Or `valkey-server`, say.
+const program = env["REDIS_SERVER"] ?? "redis-server"
+export const hasRedis = spawnSync(program, ["--version"]).status === 0
+if (!hasRedis) console.log(`skipped, as there is no ${program}: rooms across processes`)
 
 const freePort = Effect.callback<number>((resume) => {
   const server = createServer().listen(0, "127.0.0.1", () => {
@@ -48,13 +51,13 @@ export class RedisServer extends Context.Service<RedisServer, {
       )
       const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
       const launch = Effect.callback<ReturnType<typeof spawn>>((resume) => {
-        const child = spawn("redis-server", args, { stdio: ["ignore", "pipe", "inherit"] })
+        const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] })
         let output = ""
         child.stdout.on("data", (chunk) => {
           output += String(chunk)
           if (output.includes("Ready to accept connections")) resume(Effect.succeed(child))
         })
-        child.on("exit", () => resume(Effect.die(new Error(`redis-server ended:\n${output}`))))
+        child.on("exit", () => resume(Effect.die(new Error(`${program} ended:\n${output}`))))
       })
       let child = yield* launch
       const kill = Effect.callback<void>((resume) => {
