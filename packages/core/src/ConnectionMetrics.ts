@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import type { CloseEvent } from "./CloseEvent.ts"
 import type { Compression } from "./Compression.ts"
+import { type Place, Roster } from "./internal/roster.ts"
 import type { Role } from "./protocol/Frame.ts"
 
 /**
@@ -119,7 +120,7 @@ export class ConnectionMetrics {
   sentBytes = 0
   sentMessages = 0
 
-  private readonly members = new Set<Member>()
+  private readonly members = new Roster<Member>()
   private readonly inflated = { plain: 0, compressed: 0 }
   private readonly deflated = { plain: 0, compressed: 0 }
   private pingsLost = 0
@@ -159,14 +160,14 @@ export class ConnectionMetrics {
     this.occurred("websocket_handshakes_total", "outcome", outcome)
   }
 
-  /** Counts a connection from now on. */
-  opened(member: Member): void {
-    this.members.add(member)
+  /** Counts a connection from now on, until its end is counted. */
+  opened(member: Member): Place {
+    return this.members.add(member)
   }
 
   /** Counts the end of a connection; `pingLost` if the heartbeat gave it up. */
-  closed(member: Member, { code }: CloseEvent, pingLost: boolean): void {
-    this.members.delete(member)
+  closed(place: Place, { code }: CloseEvent, pingLost: boolean): void {
+    this.members.remove(place)
     if (pingLost) this.pingsLost++
     // Which of these 2,000 it is, is up to the peer, and each would be a series.
     this.occurred("websocket_closes_total", "code", code < 3000 ? String(code) : code < 4000 ? "3xxx" : "4xxx")
@@ -199,7 +200,9 @@ export class ConnectionMetrics {
 
   private sum(of: (member: Member) => number): number {
     let sum = 0
-    for (const member of this.members) sum += of(member)
+    this.members.forEach((member) => {
+      sum += of(member)
+    })
     return sum
   }
 

@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
+import { type Place, Roster } from "./internal/roster.ts"
 
 /**
  * After how much silence a connection is pinged, and how long it may stay silent after that.
@@ -51,8 +52,8 @@ export interface Member {
  * @since 0.1.0
  */
 export interface Heartbeat {
-  readonly add: (member: Member) => void
-  readonly remove: (member: Member) => void
+  readonly add: (member: Member) => Place
+  readonly remove: (place: Place) => void
 }
 
 /**
@@ -74,18 +75,18 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
     const longest = Math.min(interval, timeout)
     const granularity = longest / 20
     const clock = yield* Clock.Clock
-    const members = new Set<Member>()
+    const members = new Roster<Member>()
     const populated = Latch.makeUnsafe(false)
 
     // Does what is due for one connection, and returns when to look at it again.
-    const check = (member: Member, now: number, stalled: number): number => {
+    const check = (member: Member, place: Place, now: number, stalled: number): number => {
       if (!member.isReading) member.lastReceived = now
       // A ping is to be answered as long as nothing came after it.
       if (member.pingedAt !== undefined && member.lastReceived < member.pingedAt) {
         member.pingedAt += stalled
         const deadline = member.pingedAt + timeout
         if (now < deadline || stalled > 0) return deadline
-        members.delete(member)
+        members.remove(place)
         member.heartbeatLost()
         return Infinity
       }
@@ -101,7 +102,9 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
       const late = now - expected
       const stalled = late > granularity ? late : 0
       let next = now + longest
-      for (const member of members) next = Math.min(next, check(member, now, stalled))
+      members.forEach((member, place) => {
+        next = Math.min(next, check(member, place, now, stalled))
+      })
       return Math.max(next, now + granularity)
     }
 
@@ -121,12 +124,11 @@ export const make: (options?: Options) => Effect.Effect<Heartbeat, never, Scope.
 
     return {
       add: (member) => {
-        members.add(member)
+        const place = members.add(member)
         populated.openUnsafe()
+        return place
       },
-      remove: (member) => {
-        members.delete(member)
-      }
+      remove: (place) => members.remove(place)
     }
   }
 )

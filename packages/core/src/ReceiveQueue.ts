@@ -35,6 +35,8 @@ const takeOne = (queue: ReceiveQueue) => queue.takeOneUnsafe()
 // Stands for an array of its own as long as that would be empty.
 const none: Array<Message> = []
 
+const nobody = { onEmpty: () => {} }
+
 /**
  * Hands over what arrived: a batch as a whole, synchronously, to the consumer that waits for it.
  *
@@ -42,7 +44,7 @@ const none: Array<Message> = []
  * @since 0.1.0
  */
 export class ReceiveQueue {
-  private readonly owner: { readonly onEmpty: () => void }
+  private owner: { readonly onEmpty: () => void }
   private messages: Array<Message> = none
   private held = 0
   private isAccepting = true
@@ -77,6 +79,8 @@ export class ReceiveQueue {
   close(end: End): void {
     this.stop()
     this.end ??= end
+    // Whoever is left with a stream of it is not left with the whole connection.
+    this.owner = nobody
     this.serve()
   }
 

@@ -15,6 +15,7 @@ import * as HandshakeRequest from "./HandshakeRequest.ts"
 import * as Heartbeat from "./Heartbeat.ts"
 import * as DebugLog from "./internal/debugLog.ts"
 import { live } from "./internal/life.ts"
+import { Roster } from "./internal/roster.ts"
 import { ServerHandshake } from "./internal/serverHandshake.ts"
 import * as Spans from "./internal/spans.ts"
 import * as Message from "./Message.ts"
@@ -123,7 +124,7 @@ export interface ServerRuntime {
  * @since 0.1.0
  */
 export interface Upgrades {
-  readonly connections: ReadonlySet<Connection.Connection>
+  readonly connections: () => ReadonlyArray<Connection.Connection>
   readonly upgrade: (upgrade: Upgrade, find: (path: string) => Route | Response) => void
 }
 
@@ -201,7 +202,7 @@ export const makeUpgrades: (
   const compression = options.compression && (metrics?.compression(options.compression) ?? options.compression)
   const compressing = Compression.settle(compression, options.deflate)
   const settings = yield* Connection.settings({ ...options, heartbeat, metrics })
-  const connections = new Set<Connection.Connection>()
+  const connections = new Roster<Connection.Connection>()
   const resolve = makeResolver(options.trustedProxies)
   if (typeof resolve !== "function") {
     return yield* Effect.die(new Error(`trustedProxies: ${resolve.address} is neither an IP address nor a network`))
@@ -347,7 +348,7 @@ export const makeUpgrades: (
     )
   }
 
-  return { connections, upgrade }
+  return { connections: () => connections.toArray(), upgrade }
 })
 
 /**
@@ -382,13 +383,13 @@ export const make: (
       address: options.address,
       url: urlOf(options.address, options.secure === true),
       connections: Effect.suspend(() =>
-        Effect.filter(connections, (connection) => Effect.map(connection.state, (state) => state !== "Closed"))
+        Effect.filter(connections(), (connection) => Effect.map(connection.state, (state) => state !== "Closed"))
       ),
       broadcast: (message, { except, overflow } = {}) =>
         Effect.suspend(() => {
           const prepared = Message.prepare(message)
           const waiting: Array<Connection.Connection> = []
-          for (const connection of connections) {
+          for (const connection of connections()) {
             if (connection !== except && connection.sendUnsafe(prepared, overflow) === "Full") waiting.push(connection)
           }
           const send = (connection: Connection.Connection) => Effect.ignore(connection.send(prepared))

@@ -1,4 +1,5 @@
 import type { Connection } from "@effect-ws/core/Connection"
+import type { Heartbeat } from "@effect-ws/core/Heartbeat"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import type { ConnectionError } from "@effect-ws/core/WebSocketError"
 import { Wire } from "@effect-ws/test-kit"
@@ -227,7 +228,14 @@ describe("the end of what is received", () => {
 
   it.effect("HeartbeatTimeout: the heartbeat gave the connection up", () =>
     Effect.gen(function*() {
-      const { connection } = yield* open({ heartbeat: { add: (member) => member.heartbeatLost(), remove: () => {} } })
+      const heartbeat: Heartbeat = {
+        add: (member) => {
+          member.heartbeatLost()
+          return { index: 0 }
+        },
+        remove: () => {}
+      }
+      const { connection } = yield* open({ heartbeat })
       assert.deepStrictEqual(yield* collect(connection), {
         messages: [],
         end: { reason: "HeartbeatTimeout", closeEvent: { code: 1006, reason: "", wasClean: false, initiator: "Local" } }

@@ -1,5 +1,5 @@
 import * as Connection from "@effect-ws/core/Connection"
-import type { Member } from "@effect-ws/core/Heartbeat"
+import type { Heartbeat } from "@effect-ws/core/Heartbeat"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Scheduler, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -208,10 +208,14 @@ describe("what a connection leaves behind", () => {
     (how) =>
       Effect.gen(function*() {
         const { sleeping, watched } = yield* watchedClock
-        const members = new Set<Member>()
-        const heartbeat = {
-          add: (member: Member) => void members.add(member),
-          remove: (member: Member) => void members.delete(member)
+        const members = new Set<ReturnType<Heartbeat["add"]>>()
+        const heartbeat: Heartbeat = {
+          add: () => {
+            const place = { index: 0 }
+            members.add(place)
+            return place
+          },
+          remove: (place) => void members.delete(place)
         }
         const { connection, peer } = yield* Effect.provideService(open({ heartbeat }), Clock.Clock, watched)
         assert.strictEqual(members.size, 1)

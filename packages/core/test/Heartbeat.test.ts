@@ -1,6 +1,7 @@
 import * as Heartbeat from "@effect-ws/core/Heartbeat"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Exit, Scope } from "effect"
+import * as Arbitrary from "effect/Arbitrary"
 import { settle } from "./fixture.ts"
 
 /** A clock that moves when it is told to, and counts who sleeps by it. */
@@ -76,8 +77,7 @@ const makeHeartbeat = Effect.fnUntraced(function*(options?: Heartbeat.Options) {
   yield* settle
   const add = () => {
     const member = makeMember(clock)
-    heartbeat.add(member)
-    return member
+    return Object.assign(member, { place: heartbeat.add(member) })
   }
   return { add, clock, heartbeat, scope }
 })
@@ -117,7 +117,7 @@ describe("a heartbeat for many", () => {
       const members = [add(), add(), add()]
       yield* settle
       assert.strictEqual(clock.sleeping.size, 1)
-      for (const member of members) heartbeat.remove(member)
+      for (const { place } of members) heartbeat.remove(place)
       yield* clock.pass(20_000)
       assert.strictEqual(clock.sleeping.size, 0)
       assert.deepStrictEqual(members.flatMap(({ log }) => log), [])
@@ -154,11 +154,36 @@ describe("a heartbeat for many", () => {
       const kept = add()
       const removed = add()
       yield* clock.pass(30_000)
-      heartbeat.remove(removed)
+      heartbeat.remove(removed.place)
       yield* clock.pass(30_000)
       assert.deepStrictEqual(removed.log, ["ping 20000"])
       assert.deepStrictEqual(kept.log, ["ping 20000", "lost 40000"])
     }))
+
+  it.effect.prop(
+    "whoever is there is looked after, and nobody else, in whatever order they come and go",
+    [Arbitrary.array(Arbitrary.integer({ min: -20, max: 20 }), { maxLength: 60 })],
+    ([steps]) =>
+      Effect.gen(function*() {
+        const { add, clock, heartbeat } = yield* makeHeartbeat()
+        const all: Array<ReturnType<typeof add>> = []
+        const present = new Set<ReturnType<typeof add>>()
+        for (const step of steps) {
+          if (step >= 0) {
+            const member = add()
+            all.push(member)
+            present.add(member)
+          } else if (all.length > 0) {
+            // Perhaps one who has left before.
+            const member = all[-step % all.length]!
+            heartbeat.remove(member.place)
+            present.delete(member)
+          }
+        }
+        yield* clock.pass(20_000)
+        for (const member of all) assert.deepStrictEqual(member.log, present.has(member) ? ["ping 20000"] : [])
+      })
+  )
 
   it.effect("it ends with its scope", () =>
     Effect.gen(function*() {

@@ -92,7 +92,9 @@ class SocketTransport implements Transport {
   }
 
   onClose(): void {
-    this.handler?.onClose(this.cause)
+    const { handler } = this
+    this.handler = undefined
+    handler?.onClose(this.cause)
   }
 
   pause(): void {

@@ -8,13 +8,28 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 
-/** What is to be done unless it is called off in time. A timer for each would cost more than all else of a closing. */
+/** A deadline, between the one before it and the one after it. */
+export class Deadline {
+  readonly onDeadline: (() => void) | undefined
+  readonly at: number
+  previous: Deadline = this
+  next: Deadline = this
+
+  constructor(onDeadline: (() => void) | undefined, at: number) {
+    this.onDeadline = onDeadline
+    this.at = at
+  }
+}
+
+/**
+ * What is to be done unless it is called off in time. A timer for each would cost more than all else of a closing.
+ */
 export class Deadlines {
   private readonly millis: number
   private readonly clock: Clock.Clock
   private readonly runFork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  // In the order in which they were set, which is that in which they are due.
-  private readonly pending = new Map<{ readonly onDeadline: () => void }, number>()
+  // A ring, in the order in which they are due, that is closed by one that never is. Not a `Map`, for the reason of `Roster`.
+  private readonly ring = new Deadline(undefined, Infinity)
   private timer: Fiber.Fiber<void> | undefined
 
   constructor(
@@ -27,14 +42,21 @@ export class Deadlines {
     this.runFork = runFork
   }
 
-  set(who: { readonly onDeadline: () => void }): void {
-    this.pending.set(who, this.now + this.millis)
+  set(onDeadline: () => void): Deadline {
+    const deadline = new Deadline(onDeadline, this.now + this.millis)
+    const { ring } = this
+    deadline.previous = ring.previous
+    deadline.next = ring
+    ring.previous.next = deadline
+    ring.previous = deadline
     this.timer ??= this.runFork(this.watch(this.millis))
+    return deadline
   }
 
-  // Nothing is left behind that would keep the process alive.
-  clear(who: { readonly onDeadline: () => void }): void {
-    if (!this.pending.delete(who) || this.pending.size > 0) return
+  /** Nothing is left behind that would keep the process alive. */
+  clear(deadline: Deadline): void {
+    this.remove(deadline)
+    if (this.ring.next !== this.ring) return
     this.timer?.interruptUnsafe()
     this.timer = undefined
   }
@@ -46,15 +68,21 @@ export class Deadlines {
 
   private watch(millis: number): Effect.Effect<void> {
     return Effect.flatMap(Effect.sleep(millis), () => {
-      const { now } = this
-      for (const [who, deadline] of this.pending) {
-        if (deadline > now) return this.watch(deadline - now)
-        this.pending.delete(who)
+      const { now, ring } = this
+      for (let first = ring.next; first !== ring; first = ring.next) {
+        if (first.at > now) return this.watch(first.at - now)
+        this.remove(first)
         // In a fiber of its own: one that fails is no affair of the others.
-        this.runFork(Effect.sync(() => who.onDeadline()))
+        this.runFork(Effect.sync(() => first.onDeadline?.()))
       }
       this.timer = undefined
       return Effect.void
     })
+  }
+
+  private remove(deadline: Deadline): void {
+    deadline.previous.next = deadline.next
+    deadline.next.previous = deadline.previous
+    deadline.previous = deadline.next = deadline
   }
 }

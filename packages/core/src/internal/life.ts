@@ -12,6 +12,7 @@ import type { Connection, Established, Settings } from "../Connection.ts"
 import type { Transport } from "../Transport.ts"
 import { ConnectionError, SendError } from "../WebSocketError.ts"
 import { type ConnectionImpl, open } from "./connection.ts"
+import type { Roster } from "./roster.ts"
 import * as Spans from "./spans.ts"
 
 /**
@@ -23,7 +24,7 @@ import * as Spans from "./spans.ts"
  * logged even if the server stops while the connection closes.
  */
 export const live = <Data>(
-  connections: Set<Connection>,
+  connections: Roster<Connection>,
   transport: Transport,
   settings: Settings,
   established: Established,
@@ -32,7 +33,6 @@ export const live = <Data>(
 ): Effect.Effect<void> =>
   Effect.flatMap(opened(transport, settings, established), (connection) => {
     if (connection === undefined) return Effect.void
-    connections.add(connection)
     const life = handled(connections, connection, handler, data)
     return Effect.flatMap(Spans.isTraced, (traced) =>
       Effect.catchCause(traced ? Spans.connection(connection, life) : life, logFailure))
@@ -42,11 +42,12 @@ type Handler<Data> = (connection: Connection, data: Data) => Effect.Effect<unkno
 
 // What is made here stays as long as the connection, so it is little. Above all, nothing holds what the handler returned.
 const handled = <Data>(
-  connections: Set<Connection>,
+  connections: Roster<Connection>,
   connection: ConnectionImpl,
   handler: Handler<Data>,
   data: Data
 ): Effect.Effect<unknown, unknown> => {
+  const place = connections.add(connection)
   const scope = Scope.makeUnsafe()
   const handling = Effect.withFiber<unknown, unknown>((fiber) => {
     // `Effect.scoped` would restore the context, but nothing that needs it comes after this.
@@ -56,7 +57,7 @@ const handled = <Data>(
   return Effect.onExit(handling, (exit) =>
     Effect.onExit(Scope.close(scope, exit), (closed) =>
       // A closing connection still counts.
-      Effect.map(connection.release(Exit.asVoidAll([exit, closed])), () => connections.delete(connection))))
+      Effect.map(connection.release(Exit.asVoidAll([exit, closed])), () => connections.remove(place))))
 }
 
 // There is none if whoever wraps the transport has failed to.

@@ -20,8 +20,9 @@ import { ReceiveQueue } from "../ReceiveQueue.ts"
 import { SendQueue, type SendQueueOptions, type SendQueueOwner } from "../SendQueue.ts"
 import type { Transport, TransportHandler } from "../Transport.ts"
 import * as Errors from "../WebSocketError.ts"
-import type { Deadlines } from "./deadlines.ts"
+import type { Deadline, Deadlines } from "./deadlines.ts"
 import { Pings, unnumbered } from "./pings.ts"
+import type { Place } from "./roster.ts"
 
 export interface SessionSettings extends SendQueueOptions {
   readonly heartbeat: Heartbeat | undefined
@@ -64,6 +65,9 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private waitingPings: Pings | undefined
   private isPaused = false
   private hasPeerEnded = false
+  private heartbeatPlace: Place | undefined
+  private metricsPlace: Place | undefined
+  private deadline: Deadline | undefined
   // Made by whoever waits for the end, or by the end.
   private ended: Deferred.Deferred<CloseEvent> | undefined
 
@@ -93,8 +97,8 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   }
 
   start(): void {
-    this.settings.heartbeat?.add(this)
-    this.settings.metrics?.opened(this)
+    this.heartbeatPlace = this.settings.heartbeat?.add(this)
+    this.metricsPlace = this.settings.metrics?.opened(this)
     try {
       this.transport.start(this)
     } catch (cause) {
@@ -165,11 +169,13 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     this.finish()
     this.engine.lose("Remote")
     this.state = "Closed"
-    this.settings.heartbeat?.remove(this)
-    this.settings.closing.clear(this)
+    this.leaveHeartbeat()
+    if (this.deadline !== undefined) this.settings.closing.clear(this.deadline)
     const event = this.closeEvent()
     const failure = this.failure ??= this.failureOf(event, cause)
-    this.settings.metrics?.closed(this, event, failure?._tag === "HeartbeatTimeout")
+    if (this.metricsPlace !== undefined) {
+      this.settings.metrics?.closed(this.metricsPlace, event, failure?._tag === "HeartbeatTimeout")
+    }
     this.sending.end()
     this.waitingPings?.end()
     Deferred.doneUnsafe(this.ended ??= Deferred.makeUnsafe(), Effect.succeed(event))
@@ -213,12 +219,6 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
 
   heartbeatLost(): void {
     this.failure ??= new Errors.HeartbeatTimeout({})
-    this.drop()
-  }
-
-  // When closing takes too long.
-
-  onDeadline(): void {
     this.drop()
   }
 
@@ -296,10 +296,14 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
   private beginEnd(): void {
     if (this.state !== "Open") return
     this.state = "Closing"
-    this.settings.heartbeat?.remove(this)
+    this.leaveHeartbeat()
     this.stateObservers?.forEach((observer) => Queue.offerUnsafe(observer, this.state))
     this.updateReading()
-    this.settings.closing.set(this)
+    this.deadline = this.settings.closing.set(() => this.drop())
+  }
+
+  private leaveHeartbeat(): void {
+    if (this.heartbeatPlace !== undefined) this.settings.heartbeat?.remove(this.heartbeatPlace)
   }
 
   // Section 7.1.1: once both Close frames are out, the server ends the TCP connection, and the client lets it; whoever
