@@ -43,6 +43,8 @@ interface Assembling {
   readonly inflate: Inflate | undefined
   fragments: number
   buffer: Uint8Array
+  /** The buffer is given back: whoever gets the message gets a copy. */
+  isBorrowed: boolean
   length: number
   /** What all its frames announced so far, and whether the last of them has begun. */
   announced: number
@@ -57,6 +59,12 @@ const firstCapacity = 4 * 1024
 const targetThreshold = 32 * 1024
 // From this size on, filling an array with zeroes that are overwritten at once is felt.
 const allocateThreshold = 1024
+
+// What messages grew in before their end was known, for the next ones to grow in: a new buffer for each would cost more than
+// all else, as V8 searches all memory whenever so much has been made outside its heap.
+const spare: Array<Uint8Array> = []
+const mostSpare = 4
+const largestSpare = 1024 * 1024
 
 /**
  * Assembles messages under limits that are checked before a byte is kept.
@@ -152,6 +160,7 @@ export class MessageAssembler {
           inflate: this.inflateFor(piece),
           fragments: 1,
           buffer: empty,
+          isBorrowed: false,
           length: 0,
           announced,
           isLast: fin,
@@ -192,7 +201,13 @@ export class MessageAssembler {
 
   private complete(message: Assembling, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
     this.state = idle
-    const { buffer, length } = message
+    const violation = this.finish(message, out)
+    if (message.isBorrowed) giveBack(message.buffer)
+    return violation
+  }
+
+  private finish(message: Assembling, out: Array<string | Uint8Array>): ProtocolViolation | undefined {
+    const { buffer, isBorrowed, length } = message
     if (message.inflate !== undefined) {
       return this.inflated(message.inflate(buffer.subarray(0, length)), message.opcode, out)
     }
@@ -202,7 +217,7 @@ export class MessageAssembler {
       out.push(text)
     } else {
       // What the growth of the buffer has left over was never written to: it may hold what was there before.
-      out.push(buffer.length > length ? this.copy(buffer, 0, length) : plain(buffer))
+      out.push(isBorrowed || buffer.length > length ? this.copy(buffer, 0, length) : plain(buffer))
     }
     return undefined
   }
@@ -242,12 +257,15 @@ export class MessageAssembler {
   // Grows by a factor, so that appending is linear over any number of fragments; by more once the end of the message is known,
   // as it is likely to come; and by some more, so that a power of two is not missed by a header.
   private reserve(message: Assembling, needed: number): void {
-    if (needed <= message.buffer.length) return
-    const { announced, isLast } = message
+    const { announced, buffer, isBorrowed, isLast } = message
+    if (needed <= buffer.length) return
     const most = isLast ? announced : this.limits.maxMessageBytes
-    const grown = this.utf8.allocate(Math.max(needed, Math.min(most, firstCapacity + needed * (isLast ? 16 : 4))))
-    grown.set(message.buffer.subarray(0, message.length))
+    const grown = (isLast ? undefined : borrow(needed)) ??
+      this.utf8.allocate(Math.max(needed, Math.min(most, firstCapacity + needed * (isLast ? 16 : 4))))
+    grown.set(buffer.subarray(0, message.length))
     message.buffer = grown
+    message.isBorrowed = !isLast
+    if (isBorrowed) giveBack(buffer)
   }
 
   private copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
@@ -257,6 +275,15 @@ export class MessageAssembler {
     copy.set(part)
     return plain(copy)
   }
+}
+
+const borrow = (length: number): Uint8Array | undefined => {
+  const buffer = spare.pop()
+  return buffer !== undefined && buffer.length >= length ? buffer : undefined
+}
+
+const giveBack = (buffer: Uint8Array): void => {
+  if (buffer.length <= largestSpare && spare.length < mostSpare) spare.push(buffer)
 }
 
 // A message is a plain Uint8Array on every platform.
