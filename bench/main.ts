@@ -20,7 +20,7 @@ const help = `npm run bench -- [options]
   --peers ID,...    only these peers
   --rounds N        rounds (5)
   --seconds N       seconds of each measurement (2)
-  --warmup N        seconds before it (1)
+  --warmup N        seconds before it (3): V8 compiles what it meets
   --load c|node     the load generator (C where there is a compiler)
   --per-cpu         rates per second of CPU of the process under test: for a machine that does other things too
   --profile         instead of comparing, profile ours, or the peers named: where the time goes
@@ -35,7 +35,7 @@ const { values: options } = parseArgs({
     peers: { type: "string" },
     rounds: { type: "string", default: "5" },
     seconds: { type: "string", default: "2" },
-    warmup: { type: "string", default: "1" },
+    warmup: { type: "string", default: "3" },
     load: { type: "string" },
     "per-cpu": { type: "boolean", default: false },
     profile: { type: "boolean", default: false },
