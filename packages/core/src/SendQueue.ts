@@ -177,10 +177,12 @@ export class SendQueue {
 
   /** Accepts a message without an effect, or tells why not: "Full" under the policies "suspend" and "fail". */
   sendUnsafe(message: Message | Prepared, overflow: Overflow): "Accepted" | "Dropped" | "Full" | "NotOpen" {
-    if (this.phase !== "Accepting") return "NotOpen"
+    if (!this.isAccepting) return "NotOpen"
     if (typeof message === "string" ? this.sendShortText(message) : this.sendDirect(message)) return "Accepted"
     const outgoing = Outgoing.message(message, this.options.utf8, this.masked)
     if (this.isWaitedFor || !this.hasRoom(outgoing.size)) {
+      // Looking for room may have brought the end.
+      if (!this.isAccepting) return "NotOpen"
       if (overflow === "suspend" || overflow === "fail") return "Full"
       if (overflow === "drop-newest") return "Dropped"
       if (overflow !== "drop-oldest") {
@@ -214,8 +216,9 @@ export class SendQueue {
       () => {
         this.frames.beginHolding()
         this.accept(outgoing)
-        if (!fin) return
-        this.frames.endHolding()
+        // There is none left if the transport has ended within the call.
+        if (!fin || this.backlog === undefined) return
+        this.backlog.endHolding()
         this.schedule()
       },
       this
@@ -238,14 +241,14 @@ export class SendQueue {
 
   /** Answers a Ping; while the transport is busy, only the latest answer waits (RFC 6455, section 5.5.3). */
   pong(payload: Uint8Array): void {
-    if (this.phase !== "Accepting") return
+    if (!this.isAccepting) return
     this.bytes -= this.backlog?.takePong()?.size ?? 0
     this.control(this.controlFrame(Opcode.pong, payload, true))
   }
 
   /** Sends a Ping of the heartbeat, unless the transport is so busy that too many control frames wait already. */
   ping(payload: Uint8Array): void {
-    if (this.phase !== "Accepting" || this.waitingControls >= maxWaitingControls) return
+    if (!this.isAccepting || this.waitingControls >= maxWaitingControls) return
     this.control(this.controlFrame(Opcode.ping, payload))
   }
 
@@ -254,7 +257,7 @@ export class SendQueue {
    * waits. Suspended senders fail.
    */
   seal(payload: Uint8Array, discard: boolean): void {
-    if (this.phase !== "Accepting") return
+    if (!this.isAccepting) return
     this.phase = "Sealed"
     // A data frame cannot follow an unfinished message (section 5.4), so what waits behind one is never sent.
     for (const outgoing of this.backlog?.discard(discard) ?? []) {
@@ -367,6 +370,10 @@ export class SendQueue {
     return this.inFlight !== undefined
   }
 
+  private get isAccepting(): boolean {
+    return this.phase === "Accepting"
+  }
+
   private get hasEnded(): boolean {
     return this.phase === "Ended"
   }
@@ -468,7 +475,7 @@ export class SendQueue {
     if (this.fits(size)) return true
     // The transport may take at once what is only waiting for the end of the turn.
     this.flush()
-    return this.phase === "Accepting" && this.fits(size)
+    return this.isAccepting && this.fits(size)
   }
 
   // A message larger than the bound is taken where nothing else waits. Behind a streamed message, something would.
@@ -489,7 +496,7 @@ export class SendQueue {
   private get turns(): Waiting {
     if (this.waiting === undefined) {
       this.waiting = new Waiting()
-      if (this.phase !== "Accepting") this.waiting.end()
+      if (!this.isAccepting) this.waiting.end()
     }
     return this.waiting
   }

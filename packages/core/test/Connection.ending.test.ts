@@ -1,12 +1,13 @@
 import type { Connection } from "@effect-ws/core/Connection"
 import type { Heartbeat } from "@effect-ws/core/Heartbeat"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
+import type { TransportHandler } from "@effect-ws/core/Transport"
 import type { ConnectionError } from "@effect-ws/core/WebSocketError"
 import { Wire } from "@effect-ws/test-kit"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { control, frames, open, openStalled, remainingFrames, settle, start } from "./fixture.ts"
+import { control, frames, open, openStalled, type Options, remainingFrames, settle, start } from "./fixture.ts"
 
 /** All messages, and how the stream of them ended: "end", or the tag of the reason it failed with, and the close event. */
 const collect = (connection: Connection) =>
@@ -241,6 +242,38 @@ describe("the end of what is received", () => {
         end: { reason: "HeartbeatTimeout", closeEvent: { code: 1006, reason: "", wasClean: false, initiator: "Local" } }
       })
     }))
+
+  describe("a transport that ends within a write", () => {
+    const openFragile = (options: Options) =>
+      open({
+        ...options,
+        wrap: (transport) => {
+          let handler: TransportHandler | undefined
+          return {
+            ...transport,
+            start: (given) => {
+              handler = given
+              transport.start(given)
+            },
+            write: () => {
+              handler!.onClose(new Error("reset"))
+              return true
+            }
+          }
+        }
+      })
+
+    it.effect.each(["drop-oldest", "drop-newest", "fail"] as const)(
+      "a message that there was no room for before is not accepted (%s)",
+      (overflow) =>
+        Effect.gen(function*() {
+          const { connection } = yield* openFragile({ overflow, maxQueuedMessages: 1 })
+          assert.strictEqual(connection.sendUnsafe("abc"), "Accepted")
+          assert.strictEqual(connection.sendUnsafe("def"), "NotOpen")
+          assert.deepStrictEqual([yield* connection.queuedMessages, yield* connection.queuedBytes], [0, 0])
+        })
+    )
+  })
 
   it.effect("an aborted connection ends the stream: this side wanted it", () =>
     Effect.gen(function*() {

@@ -1,6 +1,6 @@
 import type { Transport } from "@effect-ws/core"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Duration, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import { isWaiting, start } from "./fixture.ts"
 import { handOver, serve } from "./serverFixture.ts"
@@ -42,6 +42,27 @@ describe("connections of one server that close at different times", () => {
       yield* isDroppedIn(fourth, 1000)
       yield* TestClock.adjust("1 minute")
       yield* isDroppedIn(yield* close(4), 2000)
+    }))
+
+  it.effect("are dropped at once, if that is the close timeout, also one after the other", () =>
+    Effect.gen(function*() {
+      const connections = yield* open(4, { closeTimeout: 0 })
+      for (const some of [connections.slice(0, 3), connections.slice(3)]) {
+        const closings = yield* Effect.forEach(some, ({ connection }) => start(connection.close()))
+        yield* TestClock.adjust(1)
+        for (const closing of closings) yield* Fiber.join(closing)
+      }
+    }))
+
+  it.effect("are dropped in time at whatever time they begin to close", () =>
+    Effect.gen(function*() {
+      const connections = yield* open(200)
+      for (const [i, { connection }] of connections.entries()) {
+        yield* TestClock.adjust(Duration.nanos(BigInt(123_457 * i)))
+        const closing = yield* start(connection.close())
+        yield* TestClock.adjust("2 seconds")
+        yield* Fiber.join(closing)
+      }
     }))
 
   it.effect("are dropped in time, though the transport of another throws", () =>

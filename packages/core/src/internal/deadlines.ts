@@ -30,6 +30,7 @@ export class Deadlines {
   private readonly runFork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   // A ring, in the order in which they are due, that is closed by one that never is. Not a `Map`, for the reason of `Roster`.
   private readonly ring = new Deadline(undefined, Infinity)
+  private isWatching = false
   private timer: Fiber.Fiber<void> | undefined
 
   constructor(
@@ -49,7 +50,11 @@ export class Deadlines {
     deadline.next = ring
     ring.previous.next = deadline
     ring.previous = deadline
-    this.timer ??= this.runFork(this.watch(this.millis))
+    if (!this.isWatching) {
+      // It may be over at once.
+      this.isWatching = true
+      this.timer = this.runFork(this.watch(this.millis))
+    }
     return deadline
   }
 
@@ -57,8 +62,8 @@ export class Deadlines {
   clear(deadline: Deadline): void {
     this.remove(deadline)
     if (this.ring.next !== this.ring) return
+    this.isWatching = false
     this.timer?.interruptUnsafe()
-    this.timer = undefined
   }
 
   // Not the time of day, which may be set back.
@@ -70,12 +75,13 @@ export class Deadlines {
     return Effect.flatMap(Effect.sleep(millis), () => {
       const { now, ring } = this
       for (let first = ring.next; first !== ring; first = ring.next) {
-        if (first.at > now) return this.watch(first.at - now)
+        // Less than a microsecond is a rounding error, which no sleep would end.
+        if (first.at - now > 0.001) return this.watch(first.at - now)
         this.remove(first)
         // In a fiber of its own: one that fails is no affair of the others.
         this.runFork(Effect.sync(() => first.onDeadline?.()))
       }
-      this.timer = undefined
+      this.isWatching = false
       return Effect.void
     })
   }

@@ -297,9 +297,9 @@ export class Session implements TransportHandler, Member, SendQueueOwner {
     if (this.state !== "Open") return
     this.state = "Closing"
     this.leaveHeartbeat()
+    this.deadline = this.settings.closing.set(() => this.drop())
     this.stateObservers?.forEach((observer) => Queue.offerUnsafe(observer, this.state))
     this.updateReading()
-    this.deadline = this.settings.closing.set(() => this.drop())
   }
 
   private leaveHeartbeat(): void {
