@@ -278,22 +278,24 @@ export const makeUpgrades: (
       )
     )
 
-  const decide = (upgrade: Upgrade, route: Route, request: HandshakeRequest.HandshakeRequest) =>
-    Effect.matchEffect(Effect.suspend(() => answer(upgrade, route.handshake(request))), {
-      onFailure: (rejected) => {
-        const { headers, status } = rejected
-        return status >= 200 && status <= 599
-          ? Effect.andThen(checkHeaders(headers), Effect.fail(rejected))
-          : Effect.die(new Error(`status ${status} does not reject a request`))
-      },
-      onSuccess: (accepted) => {
-        const subprotocol = accepted.subprotocol ??
-          Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
-        return subprotocol === undefined || request.subprotocols.includes(subprotocol)
-          ? Effect.as(checkHeaders(accepted.headers), { ...accepted, subprotocol })
-          : Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
+  const decide = Effect.fnUntraced(
+    function*(upgrade: Upgrade, route: Route, request: HandshakeRequest.HandshakeRequest) {
+      const accepted = yield* answer(upgrade, route.handshake(request)).pipe(
+        Effect.tapError(({ headers, status }) =>
+          status >= 200 && status <= 599
+            ? checkHeaders(headers)
+            : Effect.die(new Error(`status ${status} does not reject a request`))
+        )
+      )
+      yield* checkHeaders(accepted.headers)
+      const subprotocol = accepted.subprotocol ??
+        Handshake.selectSubprotocol(route.subprotocols, request.subprotocols)
+      if (subprotocol !== undefined && !request.subprotocols.includes(subprotocol)) {
+        return yield* Effect.die(new Error(`subprotocol ${subprotocol} was not offered (RFC 6455, section 4.2.2)`))
       }
-    })
+      return { ...accepted, subprotocol }
+    }
+  )
 
   // What the hook says, as long as the peer is there to hear it. One that says it at once needs no timer.
   const answer = (upgrade: Upgrade, hook: ReturnType<Route["handshake"]>): ReturnType<Route["handshake"]> =>
