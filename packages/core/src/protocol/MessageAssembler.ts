@@ -64,7 +64,7 @@ const allocateThreshold = 1024
 // all else, as V8 searches all memory whenever so much has been made outside its heap.
 const spare: Array<Uint8Array> = []
 const mostSpare = 4
-const largestSpare = 1024 * 1024
+const largestSpare = 4 * 1024 * 1024
 
 /**
  * Assembles messages under limits that are checked before a byte is kept.
@@ -264,7 +264,7 @@ export class MessageAssembler {
       this.utf8.allocate(Math.max(needed, Math.min(most, firstCapacity + needed * (isLast ? 16 : 4))))
     grown.set(buffer.subarray(0, message.length))
     message.buffer = grown
-    message.isBorrowed = !isLast
+    message.isBorrowed = !isLast && grown.length <= largestSpare
     if (isBorrowed) giveBack(buffer)
   }
 
@@ -283,7 +283,7 @@ const borrow = (length: number): Uint8Array | undefined => {
 }
 
 const giveBack = (buffer: Uint8Array): void => {
-  if (buffer.length <= largestSpare && spare.length < mostSpare) spare.push(buffer)
+  if (spare.length < mostSpare) spare.push(buffer)
 }
 
 // A message is a plain Uint8Array on every platform.

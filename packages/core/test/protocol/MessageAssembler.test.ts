@@ -113,7 +113,7 @@ describe("MessageAssembler", () => {
     for (let at = 0, reads = 0; at < bytes.length; reads++) {
       const target = assembly.target
       // It may be where an earlier message grew.
-      if (target !== undefined) assert.isAtMost(target.buffer.byteLength, Math.max(1024 * 1024, 4096 + 16 * at))
+      if (target !== undefined) assert.isAtMost(target.buffer.byteLength, Math.max(4 * 1024 * 1024, 4096 + 16 * at))
       const step = Math.min(steps[reads % steps.length]!, target?.length ?? Infinity)
       const chunk = bytes.slice(at, at + step)
       target?.set(chunk)
