@@ -46,7 +46,8 @@ export interface Member {
 }
 
 /**
- * The heartbeat of any number of connections.
+ * The heartbeat of any number of connections. `add` gives the place by which `remove` finds a member; removing one twice does
+ * nothing.
  *
  * @category models
  * @since 0.1.0
