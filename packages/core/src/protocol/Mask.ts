@@ -22,6 +22,10 @@ const littleEndian = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
  */
 export const apply = (bytes: Uint8Array, start: number, end: number, key: number, phase: number): void => {
   if (key === 0) return
+  if (simd !== undefined && (bytes === latestRead || isInReadBuffer(bytes))) {
+    const { byteOffset } = bytes
+    return simd.mask(byteOffset + start, byteOffset + end, littleEndianWord(key, phase & 3))
+  }
   let i = start
   if (littleEndian && end - start >= wordwiseThreshold) {
     while (((bytes.byteOffset + i) & 3) !== 0) {
@@ -55,7 +59,7 @@ export const apply = (bytes: Uint8Array, start: number, end: number, key: number
 
 // To view bytes as words costs as much as to mask 200 of them, and many small frames lie in the same bytes. What is kept so is
 // a chunk or a slab, no large message.
-const maxKept = 64 * 1024
+const readBufferBytes = 128 * 1024
 let latest: Uint8Array = new Uint8Array(0)
 let latestWords: Int32Array = new Int32Array(0)
 
@@ -63,7 +67,7 @@ const wordsOf = (bytes: Uint8Array): Int32Array => {
   if (bytes === latest) return latestWords
   const skipped = -bytes.byteOffset & 3
   const words = new Int32Array(bytes.buffer, bytes.byteOffset + skipped, Math.floor((bytes.length - skipped) / 4))
-  if (bytes.buffer.byteLength <= maxKept) {
+  if (bytes.buffer.byteLength <= readBufferBytes) {
     latest = bytes
     latestWords = words
   }
@@ -75,6 +79,55 @@ const littleEndianWord = (key: number, phase: number): number => {
   const rotated = phase === 0 ? key : (key << (phase << 3)) | (key >>> (32 - (phase << 3)))
   return ((rotated & 0xff) << 24) | ((rotated & 0xff00) << 8) | ((rotated >>> 8) & 0xff00) | (rotated >>> 24)
 }
+
+/**
+ * The bytes that transports read into, always the same 128 KiB: `apply` is five times as fast in them as in others.
+ *
+ * **Details**
+ *
+ * They are the memory of a WebAssembly module that masks 16 bytes at a time. Where that is not to be had, they are bytes like
+ * others.
+ *
+ * **Gotchas**
+ *
+ * Whoever reads into them lends what it has read, and may read again once it has been given back.
+ *
+ * @category masking
+ * @since 0.1.0
+ */
+export const readBuffer = (): Uint8Array<ArrayBuffer> => {
+  readMemory ??= (simd = instantiate())?.memory.buffer ?? new ArrayBuffer(readBufferBytes)
+  return new Uint8Array(readMemory)
+}
+
+interface Simd {
+  readonly memory: { readonly buffer: ArrayBuffer }
+  readonly mask: (start: number, end: number, littleEndianKey: number) => void
+}
+
+let readMemory: ArrayBuffer | undefined
+let simd: Simd | undefined
+let latestRead: Uint8Array | undefined
+
+const isInReadBuffer = (bytes: Uint8Array): boolean => {
+  if (bytes.buffer !== readMemory) return false
+  latestRead = bytes
+  return true
+}
+
+// A runtime may have no WebAssembly, or not let a program compile any, or have no address space to spare for its memory.
+const instantiate = (): Simd | undefined => {
+  try {
+    const binary = Uint8Array.from(atob(mask), (char) => char.charCodeAt(0))
+    return new WebAssembly.Instance(new WebAssembly.Module(binary)).exports as unknown as Simd
+  } catch {
+    return undefined
+  }
+}
+
+// What mask.wat assembles to, in Base64.
+const mask =
+  "AGFzbQEAAAABBwFgA39/fwADAgEABQQBAQICBxECBm1lbW9yeQIABG1hc2sAAAprAWkBAXsgAv0RIQMDQCAAQSBqIAFNBEAgACAA/QAEACAD/VH9CwQAIAAgAP0ABBAgA/1R/QsEECAAQSBqIQAMAQsLA0AgACABSQRAIAAgAC0AACACczoAACACQQh4IQIgAEEBaiEADAELCws="
 
 /**
  * Makes a source of masking keys over a source of strong randomness.

@@ -3,8 +3,11 @@ import { pattern } from "@effect-ws/test-kit/Wire"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { readFileSync } from "node:fs"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import { vi } from "vitest"
+import wabt from "wabt"
 import { between } from "./chunks.ts"
 
 setFlagsFromString("--expose-gc")
@@ -13,11 +16,20 @@ const collectGarbage: () => void = runInNewContext("gc")
 const Key = Schema.Union([between(-0x8000_0000, 0x7fff_ffff), Schema.Literals([0, 1, -1, 0x80, -0x8000_0000])])
 
 // A stretch of bytes somewhere in a buffer, long enough to be masked by words or short enough not to be.
-const Place = { offset: between(0, 9), before: between(0, 9), length: between(0, 200), after: between(0, 9) }
+const Place = {
+  isRead: Schema.Boolean,
+  offset: between(0, 9),
+  before: between(0, 9),
+  length: between(0, 200),
+  after: between(0, 9)
+}
 
-const arrange = (place: { readonly offset: number; before: number; length: number; after: number }) => {
+const arrange = (
+  place: { readonly isRead: boolean; offset: number; before: number; length: number; after: number }
+) => {
   const size = place.before + place.length + place.after
-  const bytes = new Uint8Array(new ArrayBuffer(place.offset + size), place.offset)
+  const memory = place.isRead ? Mask.readBuffer() : new Uint8Array(place.offset + size)
+  const bytes = memory.subarray(place.offset, place.offset + size)
   bytes.set(pattern(size))
   return { bytes, start: place.before, end: place.before + place.length }
 }
@@ -71,6 +83,32 @@ describe("Mask", () => {
     Mask.apply(pieces, middle, end, key, (phase + middle - start) & 3)
     assert.deepStrictEqual(pieces, bytes)
   }, { arbitrary: { runs: 2000 } })
+
+  it("§5.3: masks the read buffer up to its last byte, and no further", () => {
+    const bytes = Mask.readBuffer().fill(0)
+    Mask.apply(bytes, 3, bytes.length, 0x01020304, 1)
+    assert.deepStrictEqual(bytes, byTheLetter(new Uint8Array(bytes.length), 3, bytes.length, 0x01020304, 1))
+  })
+
+  it.live("§5.3: masks the read buffer also where there is no WebAssembly", () =>
+    Effect.gen(function*() {
+      vi.resetModules()
+      const Fresh = yield* Effect.promise(() => import("@effect-ws/core/protocol/Mask"))
+      vi.stubGlobal("WebAssembly", undefined)
+      const bytes = Fresh.readBuffer()
+      vi.unstubAllGlobals()
+      Fresh.apply(bytes, 3, bytes.length, 0x01020304, 1)
+      assert.strictEqual(bytes.length, Mask.readBuffer().length)
+      assert.deepStrictEqual(bytes, byTheLetter(new Uint8Array(bytes.length), 3, bytes.length, 0x01020304, 1))
+    }))
+
+  it.live("the module that masks is what its source assembles to", () =>
+    Effect.gen(function*() {
+      const source = (name: string) => readFileSync(new URL(`../../src/protocol/${name}`, import.meta.url), "utf8")
+      const { parseWat } = yield* Effect.promise(() => wabt())
+      const { buffer } = parseWat("mask.wat", source("mask.wat"), { simd: true }).toBinary({})
+      assert.include(source("Mask.ts"), `"${Buffer.from(buffer).toString("base64")}"`)
+    }))
 
   it("§5.3: masks behind two gibibytes", () => {
     const bytes = new Uint8Array(new ArrayBuffer(2 ** 31 + 64), 2 ** 31)

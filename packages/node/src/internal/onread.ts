@@ -3,13 +3,14 @@
  *
  * @since 0.1.0
  */
+import * as Mask from "@effect-ws/core/protocol/Mask"
 import { Buffer } from "node:buffer"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { TLSSocket } from "node:tls"
 
 // All sockets read into one buffer: it is lent to one of them at a time.
-const shared = Buffer.allocUnsafeSlow(64 * 1024)
+const shared = Buffer.from(Mask.readBuffer().buffer)
 
 // A socket that is made with the option `onread` has these. Ours are accepted, or made by `node:http`, which has no such
 // option; but a socket asks for its buffer and its callback at each read.
