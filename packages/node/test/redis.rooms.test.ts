@@ -13,13 +13,13 @@ type Heard = ReadonlyArray<Message.Message>
 const storm = Effect.fnUntraced(function*(rooms: Rooms.Rooms["Service"], room: Room.Room<void, number>) {
   const accepted: Array<number> = []
   let next = 0
-  const one = Effect.gen(function*() {
+  // Of what is interrupted, nobody knows whether it was accepted.
+  const one = Effect.uninterruptible(Effect.gen(function*() {
     const number = ++next
     const exit = yield* Effect.exit(rooms.publish(room, number))
     if (Exit.isSuccess(exit)) accepted.push(number)
-    yield* Effect.sleep("1 millis")
-  })
-  const fiber = yield* Effect.forkScoped(Effect.forever(one))
+  }))
+  const fiber = yield* Effect.forkScoped(Effect.forever(Effect.andThen(one, Effect.sleep("1 millis"))))
   const until = (isEnough: () => boolean) => Effect.repeat(Effect.sleep("5 millis"), { until: isEnough })
   return {
     accepted,
