@@ -69,7 +69,9 @@ export class ReceiveQueue {
   /** Takes over an array of messages. */
   offer(messages: Array<Message>): void {
     if (!this.isAccepting) return
-    for (const message of messages) this.held += weight(message)
+    let held = this.held
+    for (const message of messages) held += weight(message)
+    this.held = held
     if (this.messages.length === 0) this.messages = messages
     else for (const message of messages) this.messages.push(message)
     this.serve()

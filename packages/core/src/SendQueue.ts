@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import type { MessageDeflater } from "./Compression.ts"
 import type { ConnectionMetrics } from "./ConnectionMetrics.ts"
 import { Backlog } from "./internal/backlog.ts"
@@ -140,34 +141,37 @@ export class SendQueue {
 
   /** Accepts a message, or does what the overflow policy says. */
   send(message: Message | Prepared): Effect.Effect<void, SendError> {
-    return Effect.suspend(() => {
-      const { overflow } = this.options
-      switch (this.sendUnsafe(message, overflow)) {
-        case "Accepted":
-        case "Dropped":
-          return Effect.void
-        case "NotOpen":
-          return Effect.fail(notOpen)
-        case "Full":
-          return overflow === "suspend" ? this.suspend(message) : Effect.fail(this.full())
-      }
-    })
+    return new Send(this, message)
+  }
+
+  /** What `send` does when it is run. */
+  acceptOrWait(message: Message | Prepared): Effect.Effect<void, SendError> {
+    const { overflow } = this.options
+    switch (this.sendUnsafe(message, overflow)) {
+      case "Accepted":
+      case "Dropped":
+        return Effect.void
+      case "NotOpen":
+        return Effect.fail(notOpen)
+      case "Full":
+        return overflow === "suspend" ? this.suspend(message) : Effect.fail(this.full())
+    }
   }
 
   /** Accepts messages in order, as `send` does; without an effect for each as long as there is room. */
   sendAll(messages: Iterable<Message | Prepared>): Effect.Effect<void, SendError> {
     return Effect.suspend(() => {
       const { overflow } = this.options
-      const iterator = messages[Symbol.iterator]()
+      const take = taker(messages)
       const next = (): Effect.Effect<void, SendError> => {
         for (let turn = 0; turn < maxPerTurn; turn++) {
-          const result = iterator.next()
-          if (result.done) return Effect.void
-          const outcome = this.sendUnsafe(result.value, overflow)
+          const message = take()
+          if (message === undefined) return Effect.void
+          const outcome = this.sendUnsafe(message, overflow)
           if (outcome === "NotOpen") return Effect.fail(notOpen)
           if (outcome !== "Full") continue
           if (overflow !== "suspend") return Effect.fail(this.full())
-          return Effect.flatMap(this.suspend(result.value), next)
+          return Effect.flatMap(this.suspend(message), next)
         }
         return Effect.flatMap(Effect.yieldNow, next)
       }
@@ -514,5 +518,34 @@ export class SendQueue {
 
   private full(): SendError {
     return new SendError({ reason: new QueueFull({ queuedMessages: this.messages, queuedBytes: this.bytes }) })
+  }
+}
+
+// Gives one message after the other. Nearly always they are an array, for which an iterator would make an object for each.
+const taker = <A>(messages: Iterable<A>): () => A | undefined => {
+  if (Array.isArray(messages)) {
+    let i = 0
+    return () => messages[i++]
+  }
+  const iterator = messages[Symbol.iterator]()
+  return () => {
+    const result = iterator.next()
+    return result.done ? undefined : result.value
+  }
+}
+
+// With `Effect.suspend`, each message would need a function and what that knows of, too.
+class Send extends Effectable.Class<void, SendError> {
+  private readonly queue: SendQueue
+  private readonly message: Message | Prepared
+
+  constructor(queue: SendQueue, message: Message | Prepared) {
+    super()
+    this.queue = queue
+    this.message = message
+  }
+
+  asEffect(): Effect.Effect<void, SendError> {
+    return this.queue.acceptOrWait(this.message)
   }
 }

@@ -126,8 +126,9 @@ const takeParser = (options: EngineOptions): Parser => {
 
 const none: ReadonlyArray<ControlEvent> = []
 // Copied where an array is needed, as V8 makes those of a literal among the old objects once many were kept long (see `Consumer`
-// in ReceiveQueue.ts): a generator that pulls keeps its last batch until the next.
-const noMessages: ReadonlyArray<string | Uint8Array> = []
+// in ReceiveQueue.ts): a generator that pulls keeps its last batch until the next. It had an element once: an array that never
+// had is one of small integers to V8, and changes with its first message.
+const noMessages: ReadonlyArray<string | Uint8Array> = [""].slice(1)
 const open: State = { _tag: "Open" }
 // A read of 64 KiB may inflate to 64 MiB. So when this much has been inflated, there is a look at whether there is room.
 const maxInflatedBytes = 64 * 1024

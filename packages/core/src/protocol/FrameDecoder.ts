@@ -14,7 +14,7 @@ import { protocolError, type ProtocolViolation } from "./ProtocolViolation.ts"
  *
  * The payload of the piece is `bytes[start, end)`, unmasked. `length` is the payload length of the whole frame, known
  * from the first piece on, so that a limit can be checked before anything is kept. `first` and `last` tell whether the
- * piece begins and completes its frame.
+ * piece begins and completes its frame, and `isAscii` whether a payload that was masked is known to be ASCII.
  *
  * **Gotchas**
  *
@@ -35,6 +35,7 @@ export interface FramePiece {
   readonly end: number
   readonly first: boolean
   readonly last: boolean
+  readonly isAscii: boolean
 }
 
 /**
@@ -106,7 +107,8 @@ export class FrameDecoder {
     start: 0,
     end: 0,
     first: true,
-    last: true
+    last: true,
+    isAscii: false
   }
 
   constructor(options: FrameDecoderOptions) {
@@ -249,12 +251,13 @@ export class FrameDecoder {
     const start = this.at
     const end = Math.min(chunk.length, start + this.remaining)
     if (this.masked) {
-      Mask.apply(chunk, start, end, this.maskKey, this.phase)
+      piece.isAscii = Mask.apply(chunk, start, end, this.maskKey, this.phase)
       this.phase = (this.phase + end - start) & 3
     }
     this.at = end
     this.remaining -= end - start
-    piece.bytes = chunk
+    // A write of a young object into an old one costs as much as all of this.
+    if (piece.bytes !== chunk) piece.bytes = chunk
     piece.start = start
     piece.end = end
     piece.first = first

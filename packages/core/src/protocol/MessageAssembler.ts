@@ -190,7 +190,7 @@ export class MessageAssembler {
       return this.inflated(inflate(piece.bytes.subarray(piece.start, piece.end)), piece.opcode, out)
     }
     if (piece.opcode === Opcode.text) {
-      const text = this.utf8.decode(piece.bytes, piece.start, piece.end)
+      const text = this.utf8.decode(piece.bytes, piece.start, piece.end, piece.isAscii)
       if (text === undefined) return invalidUtf8("text is not UTF-8")
       out.push(text)
     } else {
@@ -269,10 +269,9 @@ export class MessageAssembler {
   }
 
   private copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
-    const part = bytes.subarray(start, end)
-    if (part.length < allocateThreshold) return new Uint8Array(part)
-    const copy = this.utf8.allocate(part.length)
-    copy.set(part)
+    if (end - start < allocateThreshold) return plain(slice.call(bytes, start, end))
+    const copy = this.utf8.allocate(end - start)
+    copy.set(bytes.subarray(start, end))
     return plain(copy)
   }
 }
@@ -286,5 +285,9 @@ const giveBack = (buffer: Uint8Array): void => {
   if (spare.length < mostSpare) spare.push(buffer)
 }
 
+// That of Node's Buffer is a view.
+const { slice } = Uint8Array.prototype
+
 // A message is a plain Uint8Array on every platform.
-const plain = ({ buffer, byteOffset, length }: Uint8Array): Uint8Array => new Uint8Array(buffer, byteOffset, length)
+const plain = (bytes: Uint8Array): Uint8Array =>
+  bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)

@@ -130,7 +130,8 @@ const isContinuation = (byte: number): boolean => (byte & 0xc0) === 0x80
  * - `allocate` makes an array with any content: the caller fills it. `encodeInto` writes to it fast.
  * - `encodeInto` writes the encoding of a text at `offset` and returns its length; the caller has made room for it.
  * - `isValid` tells whether `bytes[start, end)` are UTF-8.
- * - `decode` returns the text of `bytes[start, end)`, a byte-order mark included, or `undefined` if they are not UTF-8.
+ * - `decode` returns the text of `bytes[start, end)`, a byte-order mark included, or `undefined` if they are not UTF-8. They
+ *   need no validation if they are known to be ASCII.
  *
  * A lone surrogate in a string is encoded as U+FFFD.
  *
@@ -142,7 +143,7 @@ export interface Utf8Codec {
   readonly allocate: (size: number) => Uint8Array
   readonly encodeInto: (text: string, target: Uint8Array, offset: number) => number
   readonly isValid: (bytes: Uint8Array, start: number, end: number) => boolean
-  readonly decode: (bytes: Uint8Array, start: number, end: number) => string | undefined
+  readonly decode: (bytes: Uint8Array, start: number, end: number, isAscii?: boolean) => string | undefined
 }
 
 const encoder = new TextEncoder()

@@ -84,6 +84,21 @@ describe("Mask", () => {
     assert.deepStrictEqual(pieces, bytes)
   }, { arbitrary: { runs: 2000 } })
 
+  it.prop("§5.3: tells of ASCII only where there is nothing else, and of all of it in the read buffer", {
+    ...Place,
+    key: Key,
+    other: between(0, 400)
+  }, ({ key, other, ...place }) => {
+    const { bytes, end, start } = arrange(place)
+    bytes.fill(0x7f)
+    const isAscii = start + other >= end
+    if (!isAscii) bytes[start + other] = 0x80
+    // What is not masked may be anything.
+    bytes.fill(0xff, 0, start).fill(0xff, end)
+    Mask.apply(bytes, start, end, key, 0)
+    assert.strictEqual(Mask.apply(bytes, start, end, key, 0), isAscii && place.isRead && key !== 0)
+  }, { arbitrary: { runs: 2000 } })
+
   it("§5.3: masks the read buffer up to its last byte, and no further", () => {
     const bytes = Mask.readBuffer().fill(0)
     Mask.apply(bytes, 3, bytes.length, 0x01020304, 1)

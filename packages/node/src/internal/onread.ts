@@ -4,13 +4,12 @@
  * @since 0.1.0
  */
 import * as Mask from "@effect-ws/core/protocol/Mask"
-import { Buffer } from "node:buffer"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { TLSSocket } from "node:tls"
 
 // All sockets read into one buffer: it is lent to one of them at a time.
-const shared = Buffer.from(Mask.readBuffer().buffer)
+const shared = Mask.readBuffer()
 
 // A socket that is made with the option `onread` has these. Ours are accepted, or made by `node:http`, which has no such
 // option; but a socket asks for its buffer and its callback at each read.
@@ -34,7 +33,7 @@ export const onRead = <S extends Duplex>(
   if (!isOverHandle(socket)) return false
   if (kBuffer === undefined || kBufferCb === undefined || kBufferGen === undefined) return false
   const internal = socket as unknown as Record<symbol, unknown> & {
-    readonly _handle?: { readonly useUserBuffer?: (buffer: Buffer) => void } | null
+    readonly _handle?: { readonly useUserBuffer?: (buffer: Uint8Array) => void } | null
   }
   const handle = internal._handle
   if (typeof handle?.useUserBuffer !== "function" || internal[kBufferGen] !== null) return false
