@@ -17,6 +17,8 @@ export interface Peer {
   readonly env?: Readonly<Record<string, string>>
   /** Whether it knows frames, or gives back the bytes as they came. */
   readonly isRaw?: boolean
+  /** How the names of the workloads begin that it is for; all are, if absent. */
+  readonly only?: string
 }
 
 /** The peer that all others are related to. */
@@ -48,6 +50,7 @@ export const peers: ReadonlyArray<Peer> = [
   { id: "node", label: "Node's WebSocket", client: "clients/node.ts" },
   { id: "net", label: "net, no parsing", server: "servers/net.ts", client: "clients/net.ts", isRaw: true },
   { id: "net-onread", label: "net with onread", server: "servers/net-onread.ts", isRaw: true },
+  { id: "fiber", label: "net with onread and a fiber", server: "servers/fiber.ts", isRaw: true, only: "pingpong" },
   { id: "bun", label: "Bun", runtime: "bun", server: "servers/bun.ts", client: "clients/node.ts" },
   { id: "deno", label: "Deno", runtime: "deno", server: "servers/deno.ts", client: "clients/node.ts" }
 ]

@@ -43,8 +43,9 @@ const median = (numbers: ReadonlyArray<number>): number => {
 }
 
 /** Tells whether a peer can do, and is wanted for, a workload. */
-export const takesPart = (workload: Workload, { client, id, server }: Peer): boolean =>
-  (workload.group === "client" ? client : server) !== undefined && (workload.peers?.includes(id) ?? true)
+export const takesPart = (workload: Workload, { client, id, only = "", server }: Peer): boolean =>
+  (workload.group === "client" ? client : server) !== undefined &&
+  (workload.peers?.includes(id) ?? true) && workload.id.startsWith(only)
 
 /** Tells whether more than half of the rounds of one peer were disturbed. */
 export const isDoubtful = ({ results }: Run, workload: Workload, peer: string): boolean => {
