@@ -6,6 +6,7 @@
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import type * as Pull from "effect/Pull"
 import type { Message } from "./Message.ts"
 import type { ConnectionError } from "./WebSocketError.ts"
@@ -16,21 +17,6 @@ type End = Effect.Effect<never, ConnectionError | Cause.Done>
 const messageOverhead = 32
 
 const weight = (message: Message): number => message.length + messageOverhead
-
-// A class, not a literal: once hundreds have waited long, V8 makes a literal's objects among the old ones from then on, where
-// each keeps what it knows of alive until all memory is searched.
-class Consumer<A> {
-  readonly take: (queue: ReceiveQueue) => A
-  readonly resume: (effect: Pull.Pull<A, ConnectionError>) => void
-
-  constructor(take: Consumer<A>["take"], resume: Consumer<A>["resume"]) {
-    this.take = take
-    this.resume = resume
-  }
-}
-
-const takeAll = (queue: ReceiveQueue) => queue.takeAllUnsafe()
-const takeOne = (queue: ReceiveQueue) => queue.takeOneUnsafe()
 
 // Stands for an array of its own as long as that would be empty.
 const none: Array<Message> = []
@@ -50,11 +36,8 @@ export class ReceiveQueue {
   private isAccepting = true
   private end: End | undefined
   // Nearly always there is only one, that waits again and again: an array would be larger than all the rest.
-  private consumer: Consumer<unknown> | undefined
-  private others: Array<Consumer<unknown>> | undefined
-  // Made once, as the one consumer needs them again and again.
-  private pullAll: Pull.Pull<NonEmptyReadonlyArray<Message>, ConnectionError> | undefined
-  private pullOne: Pull.Pull<Message, ConnectionError> | undefined
+  private consumer: Consumer | undefined
+  private others: Array<Consumer> | undefined
 
   /** `onEmpty` is called whenever the last buffered message was taken. */
   constructor(owner: { readonly onEmpty: () => void }) {
@@ -99,12 +82,12 @@ export class ReceiveQueue {
 
   /** All that is buffered, as one batch; waits for some if there is none. */
   get pull(): Pull.Pull<NonEmptyReadonlyArray<Message>, ConnectionError> {
-    return this.pullAll ??= this.consume(takeAll)
+    return new Taking(this, takeAll)
   }
 
   /** One message; what came with it stays for the next consumer. */
   get receive(): Pull.Pull<Message, ConnectionError> {
-    return this.pullOne ??= this.consume(takeOne)
+    return new Taking(this, takeOne)
   }
 
   /** Takes the buffered messages; there is one at least. */
@@ -121,27 +104,21 @@ export class ReceiveQueue {
     return message
   }
 
-  private consume<A>(take: (queue: ReceiveQueue) => A): Pull.Pull<A, ConnectionError> {
-    // Who is first stays so until served, or until it leaves.
-    const leaveFirst = Effect.sync(() => this.leave(this.consumer))
-    return Effect.callback((resume) =>
-      // Whoever waits comes first: a message goes to one consumer only.
-      this.consumer === undefined && this.isReady
-        ? resume(this.next(take))
-        : this.wait(new Consumer<unknown>(take, resume as Consumer<unknown>["resume"]), leaveFirst)
-    )
+  /** What `pull` and `receive` do when they are run. */
+  takeOrWait<A>(take: Take<A>): Pull.Pull<A, ConnectionError> {
+    if (this.isServable) return this.next(take)
+    return Effect.callback((resume) => {
+      // Another fiber may have had its turn in between.
+      if (this.isServable) return resume(this.next(take))
+      const consumer = new Consumer(this, take, resume as Consumer["resume"])
+      if (this.consumer === undefined) this.consumer = consumer
+      else (this.others ??= []).push(consumer)
+      return consumer
+    })
   }
 
-  private wait(consumer: Consumer<unknown>, leaveFirst: Effect.Effect<void>): Effect.Effect<void> {
-    if (this.consumer === undefined) {
-      this.consumer = consumer
-      return leaveFirst
-    }
-    ;(this.others ??= []).push(consumer)
-    return Effect.sync(() => this.leave(consumer))
-  }
-
-  private leave(consumer: Consumer<unknown> | undefined): void {
+  /** Forgets one that waits no longer. */
+  leave(consumer: Consumer): void {
     if (this.consumer === consumer) this.consumer = this.others?.shift()
     else this.others = this.others?.filter((other) => other !== consumer)
   }
@@ -158,6 +135,11 @@ export class ReceiveQueue {
     this.held = 0
   }
 
+  // Whoever waits comes first: a message goes to one consumer only.
+  private get isServable(): boolean {
+    return this.consumer === undefined && this.isReady
+  }
+
   private get isReady(): boolean {
     return this.messages.length > 0 || this.end !== undefined
   }
@@ -168,5 +150,49 @@ export class ReceiveQueue {
       this.consumer = this.others?.shift()
       resume(this.next(take))
     }
+  }
+}
+
+type Take<A> = (queue: ReceiveQueue) => A
+
+const takeAll: Take<NonEmptyReadonlyArray<Message>> = (queue) => queue.takeAllUnsafe()
+const takeOne: Take<Message> = (queue) => queue.takeOneUnsafe()
+
+// Most connections wait most of the time. Functions would do what these classes do, but each of them, and what it knows of, is
+// an object too. And once hundreds of a literal's objects have waited long, V8 makes them among the old ones from then on, where
+// each keeps what it knows of alive until all memory is searched.
+
+// What a consumer runs.
+class Taking<A> extends Effectable.Class<A, ConnectionError | Cause.Done> {
+  private readonly queue: ReceiveQueue
+  private readonly take: Take<A>
+
+  constructor(queue: ReceiveQueue, take: Take<A>) {
+    super()
+    this.queue = queue
+    this.take = take
+  }
+
+  asEffect(): Pull.Pull<A, ConnectionError> {
+    return this.queue.takeOrWait(this.take)
+  }
+}
+
+// One that waits. As an effect, it leaves.
+class Consumer extends Effectable.Class<void> {
+  private readonly queue: ReceiveQueue
+  readonly take: Take<unknown>
+  readonly resume: (effect: Pull.Pull<unknown, ConnectionError>) => void
+
+  constructor(queue: ReceiveQueue, take: Take<unknown>, resume: Consumer["resume"]) {
+    super()
+    this.queue = queue
+    this.take = take
+    this.resume = resume
+  }
+
+  asEffect(): Effect.Effect<void> {
+    this.queue.leave(this)
+    return Effect.void
   }
 }
