@@ -37,7 +37,7 @@ export type Observers<A> = Set<Queue.Queue<A, Cause.Done>>
 
 type Failure = Errors.ConnectionError["reason"]
 
-// A read of 64 KiB may hold 32,768 messages, and a small array costs 200 bytes beside its content. So only this many are
+// A read of 128 KiB may hold 65,536 messages, and a small array costs 200 bytes beside its content. So only this many are
 // decoded before there is a look at whether there is room for more.
 const maxBatch = 1024
 

@@ -130,7 +130,7 @@ const none: ReadonlyArray<ControlEvent> = []
 // had is one of small integers to V8, and changes with its first message.
 const noMessages: ReadonlyArray<string | Uint8Array> = [""].slice(1)
 const open: State = { _tag: "Open" }
-// A read of 64 KiB may inflate to 64 MiB. So when this much has been inflated, there is a look at whether there is room.
+// What was read may inflate to a thousand times as much. So when this much has been, there is a look at whether there is room.
 const maxInflatedBytes = 64 * 1024
 
 /**
