@@ -95,6 +95,8 @@ export class SendQueue {
   private readonly masked: boolean
   // There only while something is encoded and not yet written.
   private encoder: FrameEncoder | undefined
+  // A prepared frame that nothing has followed yet: alone, as most of a broadcast are, it needs no encoder.
+  private lone: Uint8Array | undefined
   // Measuring a text is a pass over it; up to this many bytes, room for the worst case is cheaper.
   private readonly maxUnmeasured: number
   private phase: "Accepting" | "Sealed" | "Ended" = "Accepting"
@@ -276,7 +278,7 @@ export class SendQueue {
   end(): void {
     this.phase = "Ended"
     this.hasLost ||= this.messages > 0
-    this.backlog = this.encoder = this.inFlight = undefined
+    this.backlog = this.encoder = this.lone = this.inFlight = undefined
     this.messages = this.bytes = 0
     this.waiting?.end()
     this.settleDrained()
@@ -334,18 +336,18 @@ export class SendQueue {
         for (const frame of backlog.takeControls()) this.encode(frame)
         while (!backlog.isEmpty && this.encodedLength < flushThreshold) this.encode(backlog.take())
       }
-      const { encodedBytes: bytes, encodedMessages: messages, encoder } = this
-      if (encoder === undefined) return
-      this.encoder = undefined
+      const { encodedBytes: bytes, encodedLength: length, encodedMessages: messages, encoder, lone } = this
+      if (length === 0) return
+      this.encoder = this.lone = undefined
       this.encodedMessages = this.encodedBytes = 0
       const { metrics } = this.options
       if (metrics !== undefined) {
         metrics.sentMessages += messages
-        metrics.sentBytes += encoder.bytes
+        metrics.sentBytes += length
       }
-      const taken = this.owner.transport.write(encoder.take())
-      encoder.release(taken)
-      encoder.giveBack()
+      const taken = this.owner.transport.write(lone === undefined ? encoder!.take() : [lone])
+      encoder?.release(taken)
+      encoder?.giveBack()
       // The transport may have ended within the call.
       if (this.hasEnded) return
       if (taken) {
@@ -387,11 +389,16 @@ export class SendQueue {
   }
 
   private get encodedLength(): number {
-    return this.encoder === undefined ? 0 : this.encoder.bytes
+    return this.lone?.length ?? this.encoder?.bytes ?? 0
   }
 
   private get encoding(): FrameEncoder {
-    return this.encoder ??= FrameEncoder.borrow(this.options)
+    const encoder = this.encoder ??= FrameEncoder.borrow(this.options)
+    if (this.lone !== undefined) {
+      encoder.encoded(this.lone)
+      this.lone = undefined
+    }
+    return encoder
   }
 
   private get isQueueEmpty(): boolean {
@@ -421,7 +428,8 @@ export class SendQueue {
     if (prepared && this.masked) return false
     const size = prepared ? message.frame.length : frameLength(message.length, false)
     if (!this.fits(size)) return false
-    if (prepared) this.encoding.encoded(message.frame)
+    if (prepared && this.encodedLength === 0) this.lone = message.frame
+    else if (prepared) this.encoding.encoded(message.frame)
     else this.encoding.frame(Opcode.binary, message, true)
     this.sent(size)
     return true

@@ -117,8 +117,6 @@ export class FrameEncoder {
   private maskKey: (() => number) | undefined
   private utf8: Utf8Codec
   private chunks: Array<Uint8Array> = []
-  // A small encoded frame that nothing has followed yet: alone, it is not copied.
-  private lone: Uint8Array | undefined
   private slab: Uint8Array | undefined
   // The one that the chunks taken last are in.
   private taken: Uint8Array | undefined
@@ -199,11 +197,6 @@ export class FrameEncoder {
   /** Appends bytes that are frames already, and do not change any more. */
   encoded(bytes: Uint8Array): void {
     if (bytes.length >= shareThreshold) return this.share(bytes)
-    if (this.bytes === 0) {
-      this.lone = bytes
-      this.bytes = bytes.length
-      return
-    }
     this.reserve(bytes.length).set(bytes, this.slabEnd)
     this.advance(bytes.length)
   }
@@ -242,13 +235,6 @@ export class FrameEncoder {
   }
 
   private reserve(length: number): Uint8Array {
-    const { lone } = this
-    if (lone !== undefined) {
-      this.lone = undefined
-      this.bytes = 0
-      this.reserve(lone.length + length).set(lone)
-      this.advance(lone.length)
-    }
     const { slab, slabEnd } = this
     if (slab !== undefined && slab.length - slabEnd >= length) return slab
     if (slab !== undefined && slab.length === smallSlab && this.slabStart === 0) {
@@ -270,10 +256,6 @@ export class FrameEncoder {
   }
 
   private seal(): void {
-    if (this.lone !== undefined) {
-      this.chunks.push(this.lone)
-      this.lone = undefined
-    }
     if (this.slab === undefined || this.slabEnd === this.slabStart) return
     this.chunks.push(
       this.slabStart === 0 && this.slabEnd === this.slab.length
