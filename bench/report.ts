@@ -121,7 +121,8 @@ export const report = (run: Run): string => {
     (disturbed.length === 0
       ? "No measurement was disturbed by other processes."
       : `In ${disturbed.length} of ${run.results.length} measurements something else had the core of the process under ` +
-        `test for more than ${disturbance * 100} % of the time; a target is then neither met nor missed (?).`),
+        `test for more than ${disturbance * 100} % of the time` +
+        (run.perCpu ? ", which a second of CPU hardly feels." : "; a target is then neither met nor missed (?).")),
     conditionsTable(run),
     ...(failures.length === 0 ? [] : ["### Failures"]),
     ...new Set(failures.map(({ measurement, peer, workload }) => `- ${workload}, ${peer}: ${String(measurement)}`))
