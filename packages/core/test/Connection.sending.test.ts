@@ -73,6 +73,36 @@ describe("sending", () => {
       ])
     }))
 
+  it.effect("a prepared message that goes alone is passed on as it is, and with others, they leave in one write", () =>
+    Effect.gen(function*() {
+      const written: Array<ReadonlyArray<Uint8Array>> = []
+      const { connection, peer } = yield* open({
+        wrap: (transport) => ({
+          ...transport,
+          write: (chunks) => {
+            written.push(chunks.slice())
+            return transport.write(chunks)
+          }
+        })
+      })
+      const prepared = Message.prepare("p")
+      yield* connection.send(prepared)
+      yield* settle
+      assert.deepStrictEqual(written, [[prepared.frame]])
+      assert.strictEqual(written[0]![0], prepared.frame)
+      yield* connection.sendAll([prepared, "a", prepared])
+      yield* settle
+      yield* connection.sendAll([prepared, prepared, Uint8Array.of(1)])
+      yield* settle
+      yield* connection.send(prepared)
+      yield* start(connection.ping)
+      yield* settle
+      assert.deepStrictEqual(written.map((chunks) => chunks.length), [1, 1, 1, 1])
+      const all = ["text p", "text p", "text a", "text p", "text p", "text p", "binary 1", "text p", "ping"]
+      const arrived = yield* frames(peer, all.length)
+      assert.deepStrictEqual(arrived.map((frame) => frame.replace(/^ping.*/, "ping")), all)
+    }))
+
   it.effect.each(roles)("a large payload arrives whole, alone and prepared (%s)", (role) =>
     Effect.gen(function*() {
       const { connection, peer } = yield* open({ role })

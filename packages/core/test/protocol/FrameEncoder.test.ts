@@ -225,13 +225,6 @@ describe("FrameEncoder", () => {
     }
   })
 
-  it("an encoded frame that goes alone is shared, however small", () => {
-    const encoder = new FrameEncoder({ maskKey: undefined, utf8: Utf8.portable })
-    encoder.encoded(hello)
-    assert.deepStrictEqual(encoder.take(), [hello])
-    assert.strictEqual(encoder.bytes, 0)
-  })
-
   it("a turn that outgrows its small slab still leaves in one chunk", () => {
     const encoder = new FrameEncoder({ maskKey: undefined, utf8: Utf8.portable })
     const payload = new Uint8Array(600).fill(7)
