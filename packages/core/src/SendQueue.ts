@@ -168,7 +168,7 @@ export class SendQueue {
       const next = (): Effect.Effect<void, SendError> => {
         for (let turn = 0; turn < maxPerTurn; turn++) {
           const message = take()
-          if (message === undefined) return Effect.void
+          if (message === noMore) return Effect.void
           const outcome = this.sendUnsafe(message, overflow)
           if (outcome === "NotOpen") return Effect.fail(notOpen)
           if (outcome !== "Full") continue
@@ -534,17 +534,19 @@ export class SendQueue {
 }
 
 // Gives one message after the other. Nearly always they are an array, for which an iterator would make an object for each.
-const taker = <A>(messages: Iterable<A>): () => A | undefined => {
+const taker = <A>(messages: Iterable<A>): () => A | typeof noMore => {
   if (Array.isArray(messages)) {
     let i = 0
-    return () => messages[i++]
+    return () => i < messages.length ? messages[i++] : noMore
   }
   const iterator = messages[Symbol.iterator]()
   return () => {
     const result = iterator.next()
-    return result.done ? undefined : result.value
+    return result.done ? noMore : result.value
   }
 }
+
+const noMore = Symbol("noMore")
 
 // With `Effect.suspend`, each message would need a function and what that knows of, too.
 class Send extends Effectable.Class<void, SendError> {

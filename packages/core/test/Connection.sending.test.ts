@@ -2,7 +2,7 @@ import * as Message from "@effect-ws/core/Message"
 import { Opcode } from "@effect-ws/core/protocol/Frame"
 import type { TransportHandler } from "@effect-ws/core/Transport"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Effect, Exit, Fiber, Stream } from "effect"
 import {
   control,
   frames,
@@ -38,6 +38,15 @@ const uncaughtErrors = Effect.acquireRelease(
 )
 
 describe("sendAll", () => {
+  it.effect("does not take what is no message for the end", () =>
+    Effect.gen(function*() {
+      const { connection } = yield* open()
+      const messages = ["first", undefined as unknown as string, "last"]
+      for (const each of [messages, new Set(messages)]) {
+        assert.isTrue(Exit.hasDies(yield* Effect.exit(connection.sendAll(each))))
+      }
+    }))
+
   it.effect("of very many messages lets others have their turn, and can be interrupted", () =>
     Effect.gen(function*() {
       // A transport that never is busy.
