@@ -278,11 +278,8 @@ export class SendQueue {
   end(): void {
     this.phase = "Ended"
     this.hasLost ||= this.messages > 0
-    this.backlog =
-      this.encoder =
-      this.lone =
-      this.inFlight =
-        undefined
+    this.backlog = this.inFlight = undefined
+    this.encoder = this.lone = undefined
     this.messages = this.bytes = 0
     this.waiting?.end()
     this.settleDrained()
