@@ -17,7 +17,7 @@ export interface Peer {
   readonly env?: Readonly<Record<string, string>>
   /** Whether it knows frames, or gives back the bytes as they came. */
   readonly isRaw?: boolean
-  /** How the names of the workloads begin that it is for; all are, if absent. */
+  /** How the ids of the workloads begin that it is for; all are, if absent. */
   readonly only?: string
 }
 

@@ -279,7 +279,7 @@ export class FrameDecoder {
     this.at += copied
     this.controlLength += copied
     if (this.controlLength < piece.length) return this.exhausted()
-    if (this.masked) Mask.apply(this.controlPayload, 0, piece.length, this.maskKey, 0)
+    piece.isAscii = this.masked && Mask.apply(this.controlPayload, 0, piece.length, this.maskKey, 0)
     piece.bytes = this.controlPayload
     piece.start = 0
     piece.end = piece.length

@@ -62,6 +62,7 @@ export const apply = (bytes: Uint8Array, start: number, end: number, key: number
 // To view bytes as words costs as much as to mask 200 of them, and many small frames lie in the same bytes. What is kept so is
 // a chunk or a slab, no large message.
 const readBufferBytes = 128 * 1024
+const largestSlab = 64 * 1024
 let latest: Uint8Array = new Uint8Array(0)
 let latestWords: Int32Array = new Int32Array(0)
 
@@ -69,7 +70,7 @@ const wordsOf = (bytes: Uint8Array): Int32Array => {
   if (bytes === latest) return latestWords
   const skipped = -bytes.byteOffset & 3
   const words = new Int32Array(bytes.buffer, bytes.byteOffset + skipped, Math.floor((bytes.length - skipped) / 4))
-  if (bytes.buffer.byteLength <= readBufferBytes) {
+  if (bytes.buffer === readMemory || bytes.buffer.byteLength <= largestSlab) {
     latest = bytes
     latestWords = words
   }
@@ -92,7 +93,8 @@ const littleEndianWord = (key: number, phase: number): number => {
  *
  * **Gotchas**
  *
- * Whoever reads into them lends what it has read, and may read again once it has been given back.
+ * Whoever reads into them lends what it has read, and may read again once it has been given back. All others do so, too: no read
+ * into them may be under way meanwhile.
  *
  * @category masking
  * @since 0.1.0
