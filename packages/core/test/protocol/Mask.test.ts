@@ -112,7 +112,8 @@ describe("Mask", () => {
       vi.stubGlobal("WebAssembly", undefined)
       const bytes = Fresh.readBuffer()
       vi.unstubAllGlobals()
-      Fresh.apply(bytes, 3, bytes.length, 0x01020304, 1)
+      // With SIMD, it would know that all of it is ASCII.
+      assert.isFalse(Fresh.apply(bytes, 3, bytes.length, 0x01020304, 1))
       assert.strictEqual(bytes.length, Mask.readBuffer().length)
       assert.deepStrictEqual(bytes, byTheLetter(new Uint8Array(bytes.length), 3, bytes.length, 0x01020304, 1))
     }))
@@ -133,7 +134,7 @@ describe("Mask", () => {
 
   it.live("keeps no message alive of which it has masked a part", () =>
     Effect.gen(function*() {
-      const messages = [new Uint8Array(1024 * 1024)]
+      const messages = [new Uint8Array(100 * 1024)]
       const collected = new WeakRef(messages[0]!.buffer)
       // What a reference was made to is not collected in the same turn.
       yield* Effect.sleep(1)
